@@ -1,0 +1,182 @@
+"""Answers under any safety prompt, many queries at once, word by word where wanted.
+
+Greedy, or sampled with a seed of its own for every (query, sample): the same answer whatever else is
+in the batch, up to the rounding of the model's dtype.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from dro import shared_prefix
+from dro.errors import DataError, ModelError
+from dro.models import ChatModel
+from dro.prompts import SafetyPrompt
+from dro.sources import Progress, silent
+from dro.states import PrefixCache, own_ids, packs, run_prefix
+
+BATCH_ROWS = 64
+PREFILL_TOKENS = 1024
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How answers are chosen.
+
+    Attributes
+    ----------
+    max_tokens: longest answer, in tokens. samples: answers to each query.
+    temperature: 0 is greedy. top_p, top_k: nucleus and rank limits when sampling.
+    seed: with the query and the sample's number it decides every choice.
+    """
+
+    max_tokens: int = 24
+    samples: int = 1
+    temperature: float = 0.0
+    top_p: float = 0.9
+    top_k: int = 50
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.max_tokens <= 4096:
+            raise DataError(f"max_tokens is {self.max_tokens}.", "Choose 1 to 4096.")
+        if not 1 <= self.samples <= 1000:
+            raise DataError(f"samples is {self.samples}.", "Choose 1 to 1000.")
+        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 1:
+            raise DataError(
+                f"temperature {self.temperature}, top_p {self.top_p}, top_k {self.top_k} cannot be.",
+                "temperature ≥ 0, 0 < top_p ≤ 1, top_k ≥ 1.",
+            )
+        if self.samples > 1 and self.temperature == 0:
+            raise DataError(
+                f"{self.samples} greedy samples would all be the same.", "Set a temperature above 0."
+            )
+
+
+def answers(
+    model: ChatModel,
+    prompt: SafetyPrompt,
+    queries: Sequence[str],
+    decoding: Decoding = Decoding(),
+    prefixes: PrefixCache | None = None,
+    progress: Progress = silent,
+    checkpoint: Callable[[], None] = lambda: None,
+) -> list[list[str]]:
+    """What the model answers to `queries` under `prompt`: for each query, `decoding.samples` texts.
+
+    `checkpoint` is called between model passes and may raise to stop.
+    """
+    own = own_ids(model, prompt, queries)
+    prefix = prefixes.get(prompt) if prefixes else run_prefix(model, prompt)
+    texts: list[list[str]] = [[] for _ in queries]
+    rows_at_once = max(1, BATCH_ROWS // decoding.samples)
+    done = 0
+    for group in packs([len(o) for o in own], PREFILL_TOKENS):
+        for start in range(0, len(group), rows_at_once):
+            batch = group[start : start + rows_at_once]
+            stream = _decode(model, prefix, [own[i] for i in batch], [queries[i] for i in batch], decoding)
+            ids: list[list[int]] = []
+            for ids in stream:
+                checkpoint()
+            spelled = model.tokenizer.batch_decode(ids, skip_special_tokens=True)
+            for position, index in enumerate(batch):
+                first = position * decoding.samples
+                texts[index] = [t.strip() for t in spelled[first : first + decoding.samples]]
+            done += len(batch)
+            progress(f"Answers under {prompt.name}", done / len(queries))
+    return texts
+
+
+def stream_answer(
+    model: ChatModel,
+    prompt: SafetyPrompt,
+    query: str,
+    decoding: Decoding = Decoding(),
+    prefixes: PrefixCache | None = None,
+) -> Iterator[str]:
+    """One answer as it grows: the whole text so far, after every token."""
+    own = own_ids(model, prompt, [query])
+    prefix = prefixes.get(prompt) if prefixes else run_prefix(model, prompt)
+    for ids in _decode(model, prefix, own, [query], decoding):
+        # An unfinished character is held back until its last byte is there.
+        yield model.tokenizer.decode(ids[0], skip_special_tokens=True).rstrip("\ufffd").lstrip()
+
+
+@torch.no_grad()
+def _decode(model: ChatModel, prefix: shared_prefix.KeyValues, own: Sequence[Sequence[int]],
+            queries: Sequence[str], decoding: Decoding) -> Iterator[list[list[int]]]:  # fmt: skip
+    """Yield, after each token, the ids of all answers so far: query by query, sample by sample."""
+    device, samples = model.device, decoding.samples
+    layout = shared_prefix.Packed(prefix.length, [len(o) for o in own], device, prefix, keep=True)
+    flat = model.embed([i for o in own for i in o])
+    hidden = shared_prefix.forward(model.backbone, flat[None], layout.position_ids, layout)
+    hidden = hidden[0, layout.last].repeat_interleave(samples, dim=0)
+    assert layout.own is not None
+    rows = torch.arange(len(own), device=device).repeat_interleave(samples)
+    decode = shared_prefix.Decode(
+        prefix, layout.own.select(rows), layout.valid[rows], decoding.max_tokens
+    )
+    positions = prefix.length + torch.tensor([len(o) for o in own], device=device)[rows]
+    choose = _Chooser(queries, decoding)
+    result: list[list[int]] = [[] for _ in range(len(rows))]
+    active = list(range(len(rows)))
+    for step in range(decoding.max_tokens):
+        logits = model.model.get_output_embeddings()(hidden).float()
+        if not torch.isfinite(logits).all():
+            raise ModelError(
+                f"{model.name} gives values that are not finite.", "Load it in another precision."
+            )
+        chosen = choose(logits, active, step)
+        going = [k for k, token in enumerate(chosen) if token not in model.stop_ids]
+        for k in going:
+            result[active[k]].append(chosen[k])
+        yield result
+        if not going or step + 1 == decoding.max_tokens:
+            return
+        if len(going) < len(active):
+            kept = torch.tensor(going, device=device)
+            decode.keep(kept)
+            positions = positions[kept]
+            active = [active[k] for k in going]
+        decode.advance()
+        tokens = model.embed([result[row][-1] for row in active])
+        hidden = shared_prefix.forward(
+            model.backbone, tokens[:, None], (positions + step)[:, None], decode
+        )[:, 0]
+
+
+class _Chooser:
+    """Picks the next token of every row: the likeliest, or by the row's own stream of numbers."""
+
+    def __init__(self, queries: Sequence[str], decoding: Decoding) -> None:
+        self._decoding = decoding
+        self._numbers = np.empty((0, 0))
+        if decoding.temperature > 0:
+            self._numbers = np.stack([
+                _uniform(decoding.seed, query, sample, decoding.max_tokens)
+                for query in queries for sample in range(decoding.samples)
+            ])  # fmt: skip
+
+    def __call__(self, logits: torch.Tensor, rows: Sequence[int], step: int) -> list[int]:
+        decoding = self._decoding
+        if decoding.temperature == 0:
+            return logits.argmax(dim=-1).tolist()
+        best = (logits / decoding.temperature).topk(min(decoding.top_k, logits.shape[-1]), dim=-1)
+        mass = best.values.softmax(dim=-1)
+        before = mass.cumsum(dim=-1) - mass
+        mass = mass.masked_fill(before >= decoding.top_p, 0.0)
+        cumulative = mass.cumsum(dim=-1)
+        point = torch.as_tensor(self._numbers[list(rows), step], dtype=torch.float32)
+        target = point[:, None].to(mass.device) * cumulative[:, -1:]
+        place = (cumulative <= target).sum(dim=-1, keepdim=True).clamp(max=mass.shape[-1] - 1)
+        return best.indices.gather(1, place)[:, 0].tolist()
+
+
+def _uniform(seed: int, query: str, sample: int, count: int) -> np.ndarray:
+    digest = hashlib.sha256(f"{seed}\0{sample}\0{query}".encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:16], "big")).random(count)

@@ -1,0 +1,195 @@
+"""Safety prompts: none at all, a text, or trained vectors; and the names by which people call them.
+
+    none            no system segment
+    template        the identity that the model's own template writes ("You are Qwen …")
+    default         Llama-2's long system prompt
+    mistral         Mistral's
+    short           the first two sentences of default
+    template+short  the identity followed by short (any human prompt after the +)
+    text:…          your own words
+    a path          a run folder, or a .safetensors file with one tensor `soft_prompt`
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dro.errors import DataError, StoreError
+
+if TYPE_CHECKING:
+    from dro.models import ChatModel
+
+SOFT_PROMPT = "soft_prompt"
+SOFT_PROMPT_FILE = "soft_prompt.safetensors"
+CARD_FILE = "dro_prompt.json"
+
+# The texts are public model documentation, quoted with their origin.
+HUMAN: Mapping[str, str] = MappingProxyType(
+    {
+        # Llama 2 (Meta AI, 2023): the system prompt published with the chat models.
+        "default": (
+            "You are a helpful, respectful and honest assistant. Always answer as helpfully as "
+            "possible, while being safe. Your answers should not include any harmful, unethical, "
+            "racist, sexist, toxic, dangerous, or illegal content. Please ensure that your responses "
+            "are socially unbiased and positive in nature.\n\nIf a question does not make any sense, "
+            "or is not factually coherent, explain why instead of answering something not correct. "
+            "If you don't know the answer to a question, please don't share false information."
+        ),
+        # Mistral 7B (Mistral AI, 2023): the guardrail prompt of the documentation.
+        "mistral": (
+            "Always assist with care, respect, and truth. Respond with utmost utility yet securely. "
+            "Avoid harmful, unethical, prejudiced, or negative content. Ensure replies promote "
+            "fairness and positivity."
+        ),
+        # The first two sentences of Llama 2's.
+        "short": (
+            "You are a helpful, respectful and honest assistant. Always answer as helpfully as "
+            "possible, while being safe."
+        ),
+    }
+)
+STANDARD = ("template", "none", "default", "mistral", "short")
+
+
+@dataclass(frozen=True, eq=False)
+class SafetyPrompt:
+    """A safety prompt as a model receives it.
+
+    Attributes
+    ----------
+    name: what the user called it.
+    text: the system text; None where there is no system segment. For a soft prompt, the text it
+        started from, which decides where its slot is cut.
+    vectors: float32 (n_tokens, d_model) for a soft prompt, else None.
+    """
+
+    name: str
+    text: str | None
+    vectors: np.ndarray | None = None
+
+    @property
+    def kind(self) -> str:
+        """ "none", "text" or "soft"."""
+        return "soft" if self.vectors is not None else "none" if self.text is None else "text"
+
+    @property
+    def digest(self) -> str:
+        """A name for the content, whatever the prompt is called."""
+        body = b"" if self.vectors is None else self.vectors.tobytes()
+        text = "\0none" if self.text is None else self.text
+        return hashlib.sha256(text.encode() + b"\0" + body).hexdigest()[:16]
+
+
+def available(model: ChatModel) -> tuple[str, ...]:
+    """The standard names that mean something for this model, in the order they are shown."""
+    return tuple(n for n in STANDARD if n != "template" or model.rendering.identity)
+
+
+def resolve(name: str, model: ChatModel) -> SafetyPrompt:
+    """The prompt called `name` (see the module's table), checked against the model.
+
+    Raises
+    ------
+    DataError: unknown name. StoreError: an unreadable file, or vectors of another width.
+    """
+    identity = model.rendering.identity
+    if name == "none":
+        return SafetyPrompt(name, None)
+    if name == "template":
+        # Without an identity of its own, the template's default is no system segment.
+        return SafetyPrompt(name, identity)
+    if name.startswith("template+"):
+        human = name.removeprefix("template+")
+        if human in HUMAN and identity:
+            return SafetyPrompt(name, f"{identity} {HUMAN[human]}")
+        reason = "has no identity of its own" if human in HUMAN else f"knows no prompt {human!r}"
+        raise DataError(f"{name!r}: the template of {model.name} {reason}.", _names())
+    if name in HUMAN:
+        return SafetyPrompt(name, HUMAN[name])
+    if name.startswith("text:"):
+        text = name.removeprefix("text:").strip()
+        if not text:
+            raise DataError("The prompt after text: is empty.", 'Write "text:You are …", or use none.')
+        return SafetyPrompt(name, text)
+    if Path(name).exists():
+        return replace(load(name, model.d_model, model.name), name=name)
+    raise DataError(f"There is no prompt {name!r}.", _names())
+
+
+def load(path: str | Path, d_model: int, model_name: str) -> SafetyPrompt:
+    """Read a soft prompt from a run folder or a .safetensors file.
+
+    The file holds one tensor `soft_prompt`, (n_tokens, d_model), of any float type: the layout of
+    the paper's authors, too.
+
+    Raises
+    ------
+    StoreError: no such tensor, another width (both are named), or values that are not finite.
+    """
+    path = Path(path)
+    file = path / SOFT_PROMPT_FILE if path.is_dir() else path
+    if not file.is_file():
+        raise StoreError(f"{path} holds no {SOFT_PROMPT_FILE}.", "Is the run finished? Resume it first.")
+    vectors = _read_vectors(file)
+    if vectors.ndim != 2 or vectors.shape[1] != d_model or not len(vectors):
+        shape = " × ".join(map(str, vectors.shape))
+        width = f"width {vectors.shape[1]}" if vectors.ndim == 2 else f"{vectors.ndim} dimensions"
+        raise StoreError(
+            f"The soft prompt in {file.name} is {shape} ({width}), but {model_name} has width {d_model}.",
+            "Use a prompt that was trained on this model.",
+        )
+    if not np.isfinite(vectors).all():
+        raise StoreError(f"The soft prompt in {file.name} holds values that are not finite.", "Train anew.")
+    text = HUMAN["short"]
+    card = file.parent / CARD_FILE
+    if card.is_file():
+        try:
+            text = str(json.loads(card.read_text(encoding="utf-8"))["init_text"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"{card} is damaged ({error!r}).", "Restore it or delete it.") from None
+    return SafetyPrompt(str(path), text, vectors)
+
+
+def save(prompt: SafetyPrompt, folder: Path, card: Mapping[str, Any]) -> None:
+    """Write a soft prompt and what it belongs to (`card`: base model, training, …) into `folder`."""
+    from safetensors.numpy import save as to_bytes
+
+    from dro.store import write_bytes, write_json
+
+    if prompt.vectors is None:
+        raise DataError(f"{prompt.name!r} has no vectors to save.", "Only trained prompts are saved.")
+    write_json(folder / CARD_FILE, {**card, "init_text": prompt.text})
+    write_bytes(folder / SOFT_PROMPT_FILE, to_bytes({SOFT_PROMPT: prompt.vectors}))
+
+
+def _read_vectors(file: Path) -> np.ndarray:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        # Through torch: numpy has no bfloat16.
+        with safe_open(file, framework="pt") as tensors:
+            names = list(tensors.keys())
+            if names != [SOFT_PROMPT]:
+                raise StoreError(
+                    f"{file.name} holds {', '.join(names[:5]) or 'nothing'}; one tensor "
+                    f"`{SOFT_PROMPT}` is expected.",
+                    "Save the prompt under that name.",
+                )
+            return tensors.get_tensor(SOFT_PROMPT).float().numpy()
+    except (SafetensorError, OSError, ValueError) as error:
+        raise StoreError(f"{file.name} is no safetensors file ({error}).", "Save it anew.") from None
+
+
+def _names() -> str:
+    return (
+        f"Use {', '.join(STANDARD)}, template+short, text:… for your own words, a run folder, or a "
+        ".safetensors file."
+    )

@@ -1,0 +1,164 @@
+"""Last-token states of queries under a safety prompt: after the final norm, in float32.
+
+A state is `last_hidden_state` at the last token of the rendered prompt, generation prompt included;
+shape (n, d_model). All queries under one prompt share its prefix (see `shared_prefix`).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+
+from dro import shared_prefix
+from dro.encoding import PrefixIds
+from dro.errors import DataError
+from dro.models import ChatModel
+from dro.prompts import SafetyPrompt
+from dro.shared_prefix import KeyValues
+from dro.sources import Progress, silent
+
+PACK_TOKENS = 768
+"""Own tokens in one pass without gradients: enough to fill the matrix units, little memory."""
+
+
+class PrefixCache:
+    """Keys and values of prompts' prefixes, least recently used first out; belongs to one model."""
+
+    def __init__(self, model: ChatModel, max_bytes: int = 1 << 28) -> None:
+        self._model = model
+        self._max_bytes = max_bytes
+        self._kept: OrderedDict[str, KeyValues] = OrderedDict()
+
+    def get(self, prompt: SafetyPrompt) -> KeyValues:
+        """The prefix of `prompt`, run now if it is not kept."""
+        if prompt.digest in self._kept:
+            self._kept.move_to_end(prompt.digest)
+            return self._kept[prompt.digest]
+        kept = run_prefix(self._model, prompt)
+        self._kept[prompt.digest] = kept
+        while len(self._kept) > 1 and sum(k.bytes for k in self._kept.values()) > self._max_bytes:
+            self._kept.popitem(last=False)
+        return kept
+
+
+def prefix_ids(model: ChatModel, prompt: SafetyPrompt) -> PrefixIds:
+    """Ids before the query; for a soft prompt the slot's ids are those of the text it started from."""
+    return model.encoder.prefix(prompt.text)
+
+
+def own_ids(model: ChatModel, prompt: SafetyPrompt, queries: Sequence[str]) -> list[list[int]]:
+    """Each query's own tokens under `prompt`, what follows the query included."""
+    limit = getattr(model.model.config.get_text_config(), "max_position_embeddings", 1 << 20)
+    room = min(limit, 8192) - len(prefix_ids(model, prompt))
+    encoded = [model.encoder.own(prompt.text, query) for query in queries]
+    for query, ids in zip(queries, encoded, strict=True):
+        if len(ids) > room:
+            raise DataError(
+                f"The query “{query[:40]}…” has {len(ids):,} tokens; {model.name} reads {room:,}.",
+                "Shorten it.",
+            )
+    return encoded
+
+
+def prefix_embeddings(model: ChatModel, ids: PrefixIds, vectors: torch.Tensor | None) -> torch.Tensor:
+    """(P, d_model) in the model's dtype; `vectors` (n, d_model), where given, take the slot's place."""
+    if vectors is None:
+        return model.embed(ids.ids)
+    slot = vectors.to(device=model.device, dtype=model.dtype)
+    return torch.cat([model.embed(ids.head), slot, model.embed(ids.middle)])
+
+
+def prompt_vectors(model: ChatModel, prompt: SafetyPrompt) -> torch.Tensor | None:
+    """A soft prompt's vectors as a tensor, None for other prompts."""
+    return None if prompt.vectors is None else torch.from_numpy(prompt.vectors).to(model.device)
+
+
+@torch.no_grad()
+def run_prefix(model: ChatModel, prompt: SafetyPrompt) -> KeyValues:
+    """Keys and values of everything before the query, run once at batch 1."""
+    embeddings = prefix_embeddings(model, prefix_ids(model, prompt), prompt_vectors(model, prompt))
+    layout = shared_prefix.Prefix(len(embeddings))
+    positions = torch.arange(len(embeddings), device=model.device)[None]
+    if len(embeddings):
+        shared_prefix.forward(model.backbone, embeddings[None], positions, layout)
+    else:
+        layout.cache = _empty_prefix(model)
+    return layout.cache
+
+
+def packed_states(model: ChatModel, own: Sequence[Sequence[int]], ids: PrefixIds,
+                  vectors: torch.Tensor) -> torch.Tensor:  # fmt: skip
+    """States (n, d_model) in float32 under a soft prompt, in one pass, with gradients to `vectors`.
+
+    `vectors` (n_tokens, d_model) may be float32 whatever the model's dtype.
+    """
+    prefix = prefix_embeddings(model, ids, vectors)
+    layout = shared_prefix.Packed(len(prefix), [len(o) for o in own], model.device)
+    flat = model.embed([i for o in own for i in o])
+    hidden = shared_prefix.forward(
+        model.backbone, torch.cat([prefix, flat])[None], layout.position_ids, layout
+    )
+    return hidden[0, len(prefix) + layout.last].float()
+
+
+@torch.no_grad()
+def last_token_states(
+    model: ChatModel,
+    prompt: SafetyPrompt,
+    queries: Sequence[str],
+    prefixes: PrefixCache | None = None,
+    progress: Progress = silent,
+    checkpoint: Callable[[], None] = lambda: None,
+) -> np.ndarray:
+    """States of `queries` under `prompt`: float32 (n, d_model), in the queries' order.
+
+    Parameters
+    ----------
+    prefixes: where the prompt's prefix is kept between calls.
+    progress: told the share that is done. checkpoint: called between passes; may raise to stop.
+    """
+    own = own_ids(model, prompt, queries)
+    result = np.empty((len(own), model.d_model), dtype=np.float32)
+    prefix = prefixes.get(prompt) if prefixes else run_prefix(model, prompt)
+    done = 0
+    for rows in packs([len(o) for o in own], PACK_TOKENS):
+        checkpoint()
+        layout = shared_prefix.Packed(
+            prefix.length, [len(own[r]) for r in rows], model.device, prefix=prefix
+        )
+        flat = model.embed([i for r in rows for i in own[r]])
+        hidden = shared_prefix.forward(model.backbone, flat[None], layout.position_ids, layout)
+        result[rows] = hidden[0, layout.last].float().cpu().numpy()
+        done += len(rows)
+        progress(f"States under {prompt.name}", done / len(own))
+    return result
+
+
+def packs(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
+    """Indices in groups of at most `most` tokens, similar lengths together (little padding in
+    attention); a single longer item is a group of its own."""
+    group: list[int] = []
+    tokens = 0
+    for index in sorted(range(len(lengths)), key=lambda i: lengths[i]):
+        if group and tokens + lengths[index] > most:
+            yield group
+            group, tokens = [], 0
+        group.append(index)
+        tokens += lengths[index]
+    if group:
+        yield group
+
+
+def _empty_prefix(model: ChatModel) -> KeyValues:
+    """A prefix of no tokens: some templates begin with the query when there is no system segment."""
+    config = model.model.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    cache = KeyValues()
+    for layer in range(config.num_hidden_layers):
+        empty = torch.empty(1, heads, 0, width, dtype=model.dtype, device=model.device)
+        cache.record(layer, empty, empty)
+    return cache

@@ -1,0 +1,58 @@
+"""Files of ours: written atomically, read with a clear word where they are damaged."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from dro.errors import StoreError
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` so that `path` holds either all of it or what it held before."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        remedy = "Free some space" if error.errno == errno.ENOSPC else "Choose a folder you can write to"
+        raise StoreError(f"{path} cannot be written: {error.strerror}.", f"{remedy}.") from None
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` as indented json, atomically; numbers that are not finite are refused."""
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+    write_bytes(path, (text + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read an object from a json file of ours; StoreError names the file where it is no such thing."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from None
+    except ValueError as error:
+        raise StoreError(f"{path} is damaged ({error}).", "Delete its folder and make it again.") from None
+    if not isinstance(content, dict):
+        raise StoreError(f"{path} is damaged: no object.", "Delete its folder and make it again.")
+    return content
+
+
+def content_hash(content: Any) -> str:
+    """sha256 over the canonical json of `content`."""
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
