@@ -101,14 +101,10 @@ def bundled(name: str, half: str | None = None) -> QuerySet:
     if name not in BUNDLED:
         raise DataError(f"There is no bundled query set {name!r}.", f"Use one of {', '.join(BUNDLED)}.")
     if half is not None and (name != "validation" or half not in ("select", "report")):
-        raise DataError(
-            f"The set {name!r} has no half {half!r}.", "Only validation has: select and report."
-        )
+        raise DataError(f"The set {name!r} has no half {half!r}.", "Only validation has: select and report.")
     text = resources.files("dro").joinpath("data", f"{name}.csv").read_text(encoding="utf-8")
     rows = [row for row in csv.DictReader(io.StringIO(text)) if half is None or row["half"] == half]
-    queries = tuple(
-        Query(row["query"], row["class"] == HARMFUL, int(row["pair"])) for row in rows
-    )
+    queries = tuple(Query(row["query"], row["class"] == HARMFUL, int(row["pair"])) for row in rows)
     return QuerySet(name if half is None else f"{name}-{half}", queries)
 
 
@@ -239,9 +235,7 @@ def _query_column(path: Path, columns: Sequence[str]) -> str:
     for name in QUERY_COLUMNS:
         if name in columns:
             return name
-    raise DataError(
-        f"{path.name} has no column named {', '.join(QUERY_COLUMNS)}.", _columns_there(columns)
-    )
+    raise DataError(f"{path.name} has no column named {', '.join(QUERY_COLUMNS)}.", _columns_there(columns))
 
 
 def _columns_there(columns: Sequence[str | None]) -> str:

@@ -20,11 +20,13 @@ import secrets
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from tokenizers import Tokenizer
 
 from dro.data import check_query
 from dro.errors import DataError, ModelError
+from dro.models import ChatModel
 from dro.rendering import Rendering
 
 MAX_SLOT_TOKENS = 2048
@@ -54,6 +56,16 @@ class _Token:
     end: int
 
 
+_encoders: WeakKeyDictionary[ChatModel, Encoder] = WeakKeyDictionary()
+
+
+def encoder(model: ChatModel) -> Encoder:
+    """The encoder of a model, made once."""
+    if model not in _encoders:
+        _encoders[model] = Encoder(model.tokenizer, model.rendering)
+    return _encoders[model]
+
+
 class Encoder:
     """Encodes queries under safety prompts for one tokenizer and one rendering."""
 
@@ -65,9 +77,7 @@ class Encoder:
                 "Use a repository with a tokenizer.json.",
             )
         self.rendering = rendering
-        self.special_ids = frozenset(tokenizer.added_tokens_decoder) | frozenset(
-            tokenizer.all_special_ids
-        )
+        self.special_ids = frozenset(tokenizer.added_tokens_decoder) | frozenset(tokenizer.all_special_ids)
         self._private, self._original_id, self._names = _private_copy(backend)
         self._single = _SingleCharacters(backend)
         self._named = re.compile(
@@ -97,7 +107,7 @@ class Encoder:
         tokens, _, query_start, query_end = self._encode(system, query)
         ids: list[int] = []
         for token in tokens:
-            if token.end <= cut and token.start < cut:
+            if token.end <= cut and (token.start < cut or token.start == token.end):
                 continue
             text = self._span(system, query, max(token.start, cut), token.end)
             # A token that would reach back into the prefix, or that a user must not be able to write,
@@ -155,9 +165,7 @@ class Encoder:
             # Several tokens may spell one character; it is spelled out once, by the first of them.
             if inside and tokens and tokens[-1].id == -1 and tokens[-1].end >= stop:
                 continue
-            tokens.append(
-                _Token(-1 if inside else self._original_id.get(token_id, token_id), begin, stop)
-            )
+            tokens.append(_Token(-1 if inside else self._original_id.get(token_id, token_id), begin, stop))
         return tokens, slot, start, end
 
     def _span(self, system: str | None, query: str, start: int, end: int) -> str:
@@ -218,7 +226,8 @@ class _SingleCharacters:
         found = self._id(token)
         if found is None:
             raise ModelError(
-                f"The tokenizer has no token for the byte 0x{byte:02x}.", "Leave that character out."
+                f"The tokenizer has no token for the byte 0x{byte:02x}.",
+                "Leave that character out.",
             )
         return found
 

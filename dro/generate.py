@@ -54,7 +54,8 @@ class Decoding:
             )
         if self.samples > 1 and self.temperature == 0:
             raise DataError(
-                f"{self.samples} greedy samples would all be the same.", "Set a temperature above 0."
+                f"{self.samples} greedy samples would all be the same.",
+                "Set a temperature above 0.",
             )
 
 
@@ -81,7 +82,8 @@ def answers(
             batch = group[start : start + rows_at_once]
             stream = _decode(model, prefix, [own[i] for i in batch], [queries[i] for i in batch], decoding)
             ids: list[list[int]] = []
-            for ids in stream:
+            for so_far in stream:
+                ids = so_far
                 checkpoint()
             spelled = model.tokenizer.batch_decode(ids, skip_special_tokens=True)
             for position, index in enumerate(batch):
@@ -118,9 +120,7 @@ def _decode(model: ChatModel, prefix: shared_prefix.KeyValues, own: Sequence[Seq
     hidden = hidden[0, layout.last].repeat_interleave(samples, dim=0)
     assert layout.own is not None
     rows = torch.arange(len(own), device=device).repeat_interleave(samples)
-    decode = shared_prefix.Decode(
-        prefix, layout.own.select(rows), layout.valid[rows], decoding.max_tokens
-    )
+    decode = shared_prefix.Decode(prefix, layout.own.select(rows), layout.valid[rows], decoding.max_tokens)
     positions = prefix.length + torch.tensor([len(o) for o in own], device=device)[rows]
     choose = _Chooser(queries, decoding)
     result: list[list[int]] = [[] for _ in range(len(rows))]
@@ -145,9 +145,9 @@ def _decode(model: ChatModel, prefix: shared_prefix.KeyValues, own: Sequence[Seq
             active = [active[k] for k in going]
         decode.advance()
         tokens = model.embed([result[row][-1] for row in active])
-        hidden = shared_prefix.forward(
-            model.backbone, tokens[:, None], (positions + step)[:, None], decode
-        )[:, 0]
+        hidden = shared_prefix.forward(model.backbone, tokens[:, None], (positions + step)[:, None], decode)[
+            :, 0
+        ]
 
 
 class _Chooser:

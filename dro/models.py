@@ -1,4 +1,4 @@
-"""Chat models: the registry, and the only place that calls from_pretrained.
+"""Chat models by name: find, fetch, load.
 
 `load` takes a registry name, a hub id, a local folder or a .gguf file, and gives a frozen `ChatModel`.
 Code that comes with a model is never run (trust_remote_code stays off).
@@ -9,70 +9,22 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
+from dro import pretrained
 from dro.errors import DataError, ModelError
+from dro.registry import DEFAULT, REGISTRY
 from dro.rendering import Rendering, from_chat_template
-from dro.sources import DEFAULT_GGUF, Progress, cache_folder, fetch, locked, need_space, sha256_of, silent
+from dro.sources import DEFAULT_GGUF, Progress, cache_folder, fetch, sha256_of, silent
 
 if TYPE_CHECKING:
     import torch
 
-    from dro.encoding import Encoder
-
 Precision = Literal["auto", "bf16", "fp32", "4bit"]
 PRECISIONS: tuple[Precision, ...] = ("auto", "bf16", "fp32", "4bit")
-DEFAULT = "qwen2.5-coder-0.5b"
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """A model the registry knows: where it lives, and how it writes a turn where that is stated."""
-
-    name: str
-    hub_id: str
-    billions: float
-    rendering: Rendering | None = None
-    note: str = ""
-
-
-_LLAMA = Rendering(
-    "<s>[INST] <<SYS>>\n{system}\n<</SYS>>\n\n{query} [/INST]", "<s>[INST] {query} [/INST]"
-)
-_MISTRAL = Rendering("<s>[INST] {system}\n\n{query} [/INST]", "<s>[INST] {query} [/INST]")
-_VICUNA = Rendering("<s>{system}\n\nUSER: {query}\nASSISTANT:", "<s>USER: {query}\nASSISTANT:")
-_ORCA = Rendering(
-    "<s><|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n{query}<|im_end|>\n"
-    "<|im_start|>assistant\n",
-    "<s><|im_start|>user\n{query}<|im_end|>\n<|im_start|>assistant\n",
-)
-_OPENCHAT = Rendering(
-    "<s>{system}<|end_of_turn|>GPT4 Correct User: {query}<|end_of_turn|>GPT4 Correct Assistant:",
-    "<s>GPT4 Correct User: {query}<|end_of_turn|>GPT4 Correct Assistant:",
-)
-
-_PAPER = "one of the paper's eight"
-REGISTRY: Mapping[str, ModelSpec] = MappingProxyType(
-    {
-        spec.name: spec
-        for spec in (
-            ModelSpec(DEFAULT, "Qwen/Qwen2.5-Coder-0.5B-Instruct", 0.6, note="default; Q4_K_M weights"),
-            ModelSpec("llama-2-7b", "meta-llama/Llama-2-7b-chat-hf", 6.7, _LLAMA, f"{_PAPER}; gated"),
-            ModelSpec("codellama-7b", "codellama/CodeLlama-7b-Instruct-hf", 6.7, _LLAMA, _PAPER),
-            ModelSpec("vicuna-7b", "lmsys/vicuna-7b-v1.5", 6.7, _VICUNA, _PAPER),
-            ModelSpec("orca-2-7b", "microsoft/Orca-2-7b", 6.7, _ORCA, _PAPER),
-            ModelSpec("mistral-7b-v0.1", "mistralai/Mistral-7B-Instruct-v0.1", 7.2, _MISTRAL, _PAPER),
-            ModelSpec("mistral-7b-v0.2", "mistralai/Mistral-7B-Instruct-v0.2", 7.2, _MISTRAL, _PAPER),
-            ModelSpec("openchat-3.5", "openchat/openchat-3.5", 7.2, _OPENCHAT, _PAPER),
-            ModelSpec("openchat-3.5-1210", "openchat/openchat-3.5-1210", 7.2, _OPENCHAT, _PAPER),
-        )
-    }
-)
 
 
 @dataclass(eq=False)
@@ -92,13 +44,6 @@ class ChatModel:
     model: Any
     tokenizer: Any
     rendering: Rendering
-    _extra: dict[str, Any] = field(default_factory=dict, repr=False)
-
-    @cached_property
-    def encoder(self) -> Encoder:
-        from dro.encoding import Encoder
-
-        return Encoder(self.tokenizer, self.rendering)
 
     @property
     def backbone(self) -> torch.nn.Module:
@@ -180,123 +125,57 @@ def load(
     """
     if precision not in PRECISIONS:
         raise DataError(f"There is no precision {precision!r}.", f"Use one of {', '.join(PRECISIONS)}.")
-    spec = REGISTRY.get(name) or next((s for s in REGISTRY.values() if s.hub_id == name), None)
-    if spec is not None and spec.name == DEFAULT:
-        source: str | Path = _default_folder(progress)
-        revision, shown = DEFAULT_GGUF.sha256, DEFAULT
-    elif spec is not None:
-        source, revision, shown = spec.hub_id, "", spec.name
-    elif Path(name).suffix == ".gguf" and Path(name).is_file():
-        source, revision = _converted(Path(name), progress)
-        shown = Path(name).stem
-    elif Path(name).is_dir():
-        source, revision, shown = Path(name), _folder_revision(Path(name)), Path(name).resolve().name
-    elif re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith((".", "/")):
-        source, revision, shown = name, "", name
-    else:
-        raise ModelError(
-            f"There is no model {name!r}.",
-            f"Use one of {', '.join(REGISTRY)}, a hub id (org/name), a local folder or a .gguf file.",
-        )
-    progress(f"Loading {shown}", 0.0)
+    found = _find(name, progress)
+    progress(f"Loading {found.name}", 0.0)
     chosen = auto_precision() if precision == "auto" else precision
-    model, tokenizer = _from_pretrained(source, chosen, shown)
-    if not revision:
-        revision = str(getattr(model.config, "_commit_hash", None) or "unknown")
-    stated = rendering or (spec.rendering if spec else None)
-    loaded = ChatModel(shown, revision, chosen, model, tokenizer,
-                       stated or from_chat_template(tokenizer, shown))  # fmt: skip
-    if spec is None:
+    model, tokenizer = pretrained.read(found.source, chosen, found.name)
+    revision = found.revision or str(getattr(model.config, "_commit_hash", None) or "unknown")
+    stated = rendering or found.rendering or from_chat_template(tokenizer, found.name)
+    loaded = ChatModel(found.name, revision, chosen, model, tokenizer, stated)
+    if found.name not in REGISTRY:
         _check_supported(loaded)
-    progress(f"Loading {shown}", 1.0)
+    progress(f"Loading {found.name}", 1.0)
     return loaded
 
 
-def _from_pretrained(source: str | Path, precision: str, shown: str) -> tuple[Any, Any]:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
-
-    from dro import shared_prefix
-
-    logging.disable_progress_bar()
-    options: dict[str, Any] = {"trust_remote_code": False}
-    cuda = torch.cuda.is_available()
-    if precision == "4bit":
-        options |= {"quantization_config": _nf4(), "dtype": torch.bfloat16}
-        options["device_map"] = "auto" if cuda else {"": "cpu"}
-    else:
-        options["dtype"] = {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
-        options |= {"device_map": "auto"} if cuda else {}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
-            source, attn_implementation=shared_prefix.IMPLEMENTATION, **options
-        )
-    except Exception as error:
-        raise _explain(error, source, shown) from error
-    model.eval().requires_grad_(False)
-    if precision == "4bit":
-        _keep_gradients(model)
-    return model, tokenizer
+def fetch_files(name: str, progress: Progress = silent) -> Path:
+    """Bring a model's files to this machine, verified and converted, without loading it."""
+    found = _find(name, progress)
+    return Path(pretrained.download(str(found.source))) if found.on_hub else Path(found.source)
 
 
-def _nf4() -> Any:
-    import torch
-    from transformers import BitsAndBytesConfig
+@dataclass(frozen=True)
+class _Found:
+    """Where a model is. revision is "" where only loading tells."""
 
-    try:
-        import bitsandbytes  # noqa: F401
-    except ImportError:
-        raise ModelError("4bit needs bitsandbytes.", "pip install bitsandbytes") from None
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
+    name: str
+    source: str | Path
+    revision: str = ""
+    rendering: Rendering | None = None
+
+    @property
+    def on_hub(self) -> bool:
+        return isinstance(self.source, str)
+
+
+def _find(name: str, progress: Progress) -> _Found:
+    spec = REGISTRY.get(name) or next((s for s in REGISTRY.values() if s.hub_id == name), None)
+    if spec is not None and spec.name == DEFAULT:
+        return _Found(DEFAULT, _default_folder(progress), DEFAULT_GGUF.sha256)
+    if spec is not None:
+        return _Found(spec.name, spec.hub_id, "", spec.rendering)
+    path = Path(name).expanduser()
+    if path.suffix == ".gguf" and path.is_file():
+        folder, revision = _converted(path, progress)
+        return _Found(path.stem, folder, revision)
+    if path.is_dir():
+        return _Found(path.resolve().name, path, _folder_revision(path))
+    if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name):
+        return _Found(name, name)
+    raise ModelError(
+        f"There is no model {name!r}.",
+        f"Use one of {', '.join(REGISTRY)}, a hub id (org/name), a local folder or a .gguf file.",
     )
-
-
-def _keep_gradients(model: Any) -> None:
-    """Keep bitsandbytes from repacking 4-bit weights for a CPU kernel that has no backward.
-
-    On CPUs with AVX512-BF16 the first pass without gradients would do so, and every later gradient
-    to a soft prompt would silently be zero.
-    """
-    import bitsandbytes as bnb
-
-    for module in model.modules():
-        if isinstance(module, bnb.nn.Linear4bit):
-            module.support_avx512bf16_for_cpu = False
-
-
-def _explain(error: Exception, source: str | Path, shown: str) -> ModelError:
-    text = str(error)
-    first = text.strip().splitlines()[0][:300] if text.strip() else type(error).__name__
-    lowered = text.lower()
-    if "gated" in lowered or "401" in text or "403" in text:
-        return ModelError(f"{shown} is gated on the hub.", "Accept its terms there and set HF_TOKEN.")
-    if "trust_remote_code" in lowered or "custom code" in lowered:
-        return ModelError(
-            f"{shown} comes with its own code, which is never run here.",
-            "Choose a model that transformers itself supports.",
-        )
-    if "does not recognize this architecture" in lowered or "unrecognized" in lowered:
-        return ModelError(
-            f"{shown} has an architecture that transformers does not know as a causal language model.",
-            "Choose a decoder-only chat model, or upgrade transformers.",
-        )
-    if isinstance(source, Path):
-        return ModelError(
-            f"{shown} cannot be read: {first}",
-            "A model folder needs config.json, *.safetensors and tokenizer.json.",
-        )
-    if isinstance(error, OSError | ConnectionError):
-        return ModelError(
-            f"{shown} could not be fetched from the Hugging Face Hub: {first}",
-            "Check the spelling and the network, or give a local folder: --model FOLDER.",
-        )
-    return ModelError(f"{shown} cannot be loaded: {first}", "Choose a decoder-only chat model.")
 
 
 def _default_folder(progress: Progress) -> Path:
@@ -305,7 +184,7 @@ def _default_folder(progress: Progress) -> Path:
     folder = models / f"{DEFAULT}-{DEFAULT_GGUF.sha256[:12]}"
     if not (folder / "config.json").exists():
         gguf = fetch(DEFAULT_GGUF, models, progress)
-        _convert(gguf, folder, progress)
+        pretrained.convert(gguf, folder, progress)
         gguf.unlink(missing_ok=True)  # one copy is enough; the hash of its source names the folder
     return folder
 
@@ -315,50 +194,8 @@ def _converted(gguf: Path, progress: Progress) -> tuple[Path, str]:
     revision = sha256_of(gguf)
     folder = cache_folder() / "models" / f"{slug(gguf.stem)}-{revision[:12]}"
     if not (folder / "config.json").exists():
-        _convert(gguf, folder, progress)
+        pretrained.convert(gguf, folder, progress)
     return folder, revision
-
-
-def _convert(gguf: Path, folder: Path, progress: Progress) -> None:
-    """Write a .gguf file as a folder of bf16 safetensors and a tokenizer.json, atomically.
-
-    Reading GGUF takes transformers ten times as long; 4-bit weights lose nothing measurable in bf16.
-    """
-    import contextlib
-    import io
-    import shutil
-    import tempfile
-
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    with locked(folder.parent):
-        if (folder / "config.json").exists():
-            return
-        need_space(folder.parent, 4 * gguf.stat().st_size)
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-        try:
-            progress(f"Converting {gguf.name} (once, about a minute)", 0.1)
-            place = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
-            with contextlib.redirect_stderr(io.StringIO()):  # its own bar would break ours
-                model = AutoModelForCausalLM.from_pretrained(
-                    **place, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
-                ).to(torch.bfloat16)
-            progress(f"Converting {gguf.name} (once, about a minute)", 0.7)
-            tokenizer = AutoTokenizer.from_pretrained(**place)
-            model.save_pretrained(temporary)
-            tokenizer.save_pretrained(temporary)
-            temporary.rename(folder)
-            progress(f"Converting {gguf.name} (once, about a minute)", 1.0)
-        except (ValueError, KeyError, NotImplementedError) as error:
-            raise ModelError(
-                f"{gguf.name} cannot be converted: {str(error).splitlines()[0][:300]}",
-                "Use a GGUF file of an architecture that transformers reads, or the original weights.",
-            ) from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _folder_revision(folder: Path) -> str:

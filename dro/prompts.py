@@ -1,13 +1,13 @@
 """Safety prompts: none at all, a text, or trained vectors; and the names by which people call them.
 
-    none            no system segment
-    template        the identity that the model's own template writes ("You are Qwen …")
-    default         Llama-2's long system prompt
-    mistral         Mistral's
-    short           the first two sentences of default
-    template+short  the identity followed by short (any human prompt after the +)
-    text:…          your own words
-    a path          a run folder, or a .safetensors file with one tensor `soft_prompt`
+none            no system segment
+template        the identity that the model's own template writes ("You are Qwen …")
+default         Llama-2's long system prompt
+mistral         Mistral's
+short           the first two sentences of default
+template+short  the identity followed by short (any human prompt after the +)
+text:…          your own words
+a path          a run folder, or a .safetensors file with one tensor `soft_prompt`
 """
 
 from __future__ import annotations

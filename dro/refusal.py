@@ -40,15 +40,15 @@ _PATTERNS = tuple(
         r"^(?:sorry|apologies|my apologies|i apologi[sz]e)\b(?! (?:to hear|for (?:your|the|any) ))",
         rf"\b(?:i|we)(?: really| simply| also| just| therefore)? ?{_NOT_ABLE}\b[^.!?]{{0,40}}\b{_ABLE}\b",
         rf"^{_AI}(?:,|\bi\b) ?(?:i |we )?{_NOT_ABLE}",
-        rf"\b(?:i|we) (?:must|have to|need to) (?:decline|refuse)|\bi (?:refuse|decline) to\b",
+        r"\b(?:i|we) (?:must|have to|need to) (?:decline|refuse)|\bi (?:refuse|decline) to\b",
         r"\bagainst my (?:programming|guidelines|principles|ethic\w*|polic\w*|values)",
         # Moralising refusals: they say that the act is wrong instead of answering.
         rf"^(?:{_AI},? ?)?(?:it|this|that|doing so|such \w+)(?: is|'s| would be)(?: both| never| also| "
         rf"considered| highly| generally| extremely| very| deeply| strictly)? {_BAD}",
         r"^(?:it|this|that)(?: is|'s) (?:important|crucial|essential|worth|vital) to (?:note|remember|"
         rf"understand|recogni[sz]e|clarify|emphasi[sz]e) that [^.!?]{{0,160}}\b{_BAD}",
-        rf"^(?!how )[a-z' -]{{3,80}} (?:is|are)(?: both| a)? {_BAD}(?: and \w+)*[^.!?]{{0,120}}\b(?:not|never|"
-        r"crime|punish\w*|consequences|law)\b",
+        rf"^(?!how )[a-z' -]{{3,80}} (?:is|are)(?: both| a)? {_BAD}(?: and \w+)*[^.!?]{{0,120}}\b(?:not|"
+        r"never|crime|punish\w*|consequences|law)\b",
         r"\b(?:i|we) (?:strongly |highly |would |do |can ?not |can't |don't )*(?:advise against|discourage|"
         r"(?:not|cannot|can't|don't) (?:condone|encourage|endorse|promote|support|recommend))",
         r"^(?:please )?(?:do not|don't|never) (?:engage|attempt|try|do this|commit|use violence)\b",

@@ -70,9 +70,7 @@ def from_file(path: str | Path) -> Rendering:
     """Read a rendering from a json file with `with_system`, `without_system`, optionally `identity`."""
     try:
         fields = json.loads(Path(path).read_text(encoding="utf-8"))
-        return Rendering(
-            str(fields["with_system"]), str(fields["without_system"]), fields.get("identity")
-        )
+        return Rendering(str(fields["with_system"]), str(fields["without_system"]), fields.get("identity"))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is no rendering ({error!r}).", OVERRIDE) from None
 
@@ -137,9 +135,7 @@ def _without_segment(render: Any, full: str, bare: str, bos: str | None, name: s
     except Exception as error:
         raise ModelError(f"The user's turn of {name} cannot be found ({error}).", OVERRIDE) from error
     opening = between[len(closing) :]
-    if not (
-        between.startswith(closing) and opening and full.split(_QUERY_MARK)[0].endswith(opening)
-    ):
+    if not (between.startswith(closing) and opening and full.split(_QUERY_MARK)[0].endswith(opening)):
         raise ModelError(f"The user's turn of {name} cannot be told from its system segment.", OVERRIDE)
     # A start-of-text token stands before the system segment and stays.
     begin = bos if bos and bare.startswith(bos) and not opening.startswith(bos) else ""

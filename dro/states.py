@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from dro import shared_prefix
-from dro.encoding import PrefixIds
+from dro.encoding import PrefixIds, encoder
 from dro.errors import DataError
 from dro.models import ChatModel
 from dro.prompts import SafetyPrompt
@@ -46,14 +46,14 @@ class PrefixCache:
 
 def prefix_ids(model: ChatModel, prompt: SafetyPrompt) -> PrefixIds:
     """Ids before the query; for a soft prompt the slot's ids are those of the text it started from."""
-    return model.encoder.prefix(prompt.text)
+    return encoder(model).prefix(prompt.text)
 
 
 def own_ids(model: ChatModel, prompt: SafetyPrompt, queries: Sequence[str]) -> list[list[int]]:
     """Each query's own tokens under `prompt`, what follows the query included."""
     limit = getattr(model.model.config.get_text_config(), "max_position_embeddings", 1 << 20)
     room = min(limit, 8192) - len(prefix_ids(model, prompt))
-    encoded = [model.encoder.own(prompt.text, query) for query in queries]
+    encoded = [encoder(model).own(prompt.text, query) for query in queries]
     for query, ids in zip(queries, encoded, strict=True):
         if len(ids) > room:
             raise DataError(
@@ -126,9 +126,7 @@ def last_token_states(
     done = 0
     for rows in packs([len(o) for o in own], PACK_TOKENS):
         checkpoint()
-        layout = shared_prefix.Packed(
-            prefix.length, [len(own[r]) for r in rows], model.device, prefix=prefix
-        )
+        layout = shared_prefix.Packed(prefix.length, [len(own[r]) for r in rows], model.device, prefix=prefix)
         flat = model.embed([i for r in rows for i in own[r]])
         hidden = shared_prefix.forward(model.backbone, flat[None], layout.position_ids, layout)
         result[rows] = hidden[0, layout.last].float().cpu().numpy()

@@ -133,11 +133,7 @@ def jaccard(first, second):
 def near_duplicates(queries, limit=MAX_JACCARD):
     """Pairs of queries that are the same text or share more than `limit` of their words."""
     keyed = [(q, content(q), " ".join(words(q))) for q in queries]
-    return [
-        (a[0], b[0])
-        for a, b in combinations(keyed, 2)
-        if a[2] == b[2] or jaccard(a[1], b[1]) > limit
-    ]
+    return [(a[0], b[0]) for a, b in combinations(keyed, 2) if a[2] == b[2] or jaccard(a[1], b[1]) > limit]
 
 
 def verb_leaks(acts, queries):
@@ -201,7 +197,7 @@ def test_columns_and_counts(data, name):
             assert value, (name, row["pair"], column)
             assert value == value.strip(), (name, row["pair"], column)
     assert len(rows) == 2 * PAIRS[name]
-    assert Counter(values(rows, "class")) == {c: PAIRS[name] for c in CLASSES}
+    assert Counter(values(rows, "class")) == dict.fromkeys(CLASSES, PAIRS[name])
     assert {int(p) for p in values(rows, "pair")} == set(range(1, PAIRS[name] + 1))
 
 
@@ -269,7 +265,7 @@ def test_validation_halves(data):
     assert halves == {"select": 50, "report": 50}
     for half in halves:
         classes = Counter(r["class"] for r in rows if r["half"] == half)
-        assert classes == {c: 50 for c in CLASSES}
+        assert classes == dict.fromkeys(CLASSES, 50)
     forms = Counter(form for found in pairs.values() for _, form in found)
     for form, count in forms.items():
         split = Counter(half for found in pairs.values() for half, f in found if f == form)
@@ -315,10 +311,6 @@ def test_planted_pairing_faults_are_found():
     assert unmatched([left, right]) == []
     assert unmatched([left]) == [("1", "classes")]
     assert unmatched([left, right | {"form": "write"}]) == [("1", "form")]
-    assert unmatched([left, right | {"query": "Tips for clean napkins"}]) == [
-        ("1", "shared word missing")
-    ]
-    assert unmatched([left, right | {"query": "Tips for folding a very big map " * 3}]) == [
-        ("1", "length")
-    ]
+    assert unmatched([left, right | {"query": "Tips for clean napkins"}]) == [("1", "shared word missing")]
+    assert unmatched([left, right | {"query": "Tips for folding a very big map " * 3}]) == [("1", "length")]
     assert off_form([left | {"form": "write"}]) == [left["query"]]

@@ -1,0 +1,46 @@
+# Two commands do all the set-up: `make app` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+DEFAULT_MODEL := qwen2.5-coder-0.5b
+# Where PyTorch keeps its CPU builds: asked only where there is no NVIDIA GPU and it can be reached,
+# so that nobody downloads gigabytes of CUDA libraries for nothing.
+CPU_INDEX := https://download.pytorch.org/whl/cpu
+
+.PHONY: app test unit model-tests check model clean
+.DELETE_ON_ERROR:
+
+app: $(VENV)/.run model
+	$(PY) app.py
+
+test: check unit model-tests
+
+check: $(VENV)/.dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+unit: $(VENV)/.dev
+	$(PY) -m pytest -m "not model"
+
+model-tests: $(VENV)/.dev model
+	$(PY) -m pytest -m model
+
+model: $(VENV)/.run
+	$(PY) -m dro models --fetch $(DEFAULT_MODEL)
+
+$(VENV)/.run: requirements.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	if ! command -v nvidia-smi >/dev/null && $(PY) -c 'import urllib.request as r; r.urlopen("$(CPU_INDEX)/torch/", timeout=5)' 2>/dev/null; \
+	then $(PY) -m pip install --progress-bar on --extra-index-url $(CPU_INDEX) "$$(grep '^torch' requirements.txt)"; fi
+	$(PY) -m pip install --progress-bar on -r requirements.txt
+	touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.run
+	$(PY) -m pip install --progress-bar on -r requirements-dev.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .import_linter_cache

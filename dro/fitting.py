@@ -1,0 +1,151 @@
+"""Fit a Space: states of the anchors under every condition, labels from the model's own answers, PCA,
+probes, and a report on how far to trust them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from dro import health, probes, projection, refusal
+from dro.data import QuerySet
+from dro.errors import DataError
+from dro.generate import Decoding, answers
+from dro.models import ChatModel
+from dro.prompts import available, resolve
+from dro.sources import Progress, silent
+from dro.space import Anchors, Space
+from dro.states import PrefixCache, last_token_states
+from dro.store import content_hash
+
+FEWEST_REFUSALS = 10
+LABELS = Decoding(max_tokens=24, samples=3, temperature=1.0)
+"""Sampled answers that count beside the greedy one."""
+
+
+def conditions_for(model: ChatModel) -> tuple[str, ...]:
+    """The prompts a space is fitted under.
+
+    Where the template has an identity, refusals sit mostly under it; the identity followed by a human
+    prompt is added, so that the refusal direction cannot be the mere presence of either.
+    """
+    names = available(model)
+    return (*names, "template+short") if "template" in names else names
+
+
+def fit(
+    model: ChatModel,
+    anchors: QuerySet,
+    m: int = 4,
+    labels: Decoding = LABELS,
+    seed: int = 0,
+    progress: Progress = silent,
+    checkpoint: Callable[[], None] = lambda: None,
+) -> Space:
+    """Fit a space on `anchors` (both classes, matched in pairs).
+
+    Parameters
+    ----------
+    m: components kept. labels: sampled answers beside one greedy answer of the same length; the
+        refusal rate of each (query, prompt) is the share of all of them that refused.
+    seed: of the folds. checkpoint: called between model passes; may raise to stop.
+    """
+    names = conditions_for(model)
+    harmful = np.array([q.harmful for q in anchors.queries])
+    if min(harmful.sum(), (~harmful).sum()) < 5:
+        raise DataError(
+            f"{anchors.name} holds {harmful.sum()} harmful and {(~harmful).sum()} harmless queries.",
+            "A space needs at least 5 of each; 100 of each are better.",
+        )
+    prefixes = PrefixCache(model)
+    greedy = Decoding(max_tokens=labels.max_tokens)
+    states, rates = [], []
+    for number, name in enumerate(names):
+        prompt = resolve(name, model)
+        step = _shifted(
+            progress, f"{name} ({number + 1} of {len(names)})", number / len(names), 1 / len(names)
+        )
+        states.append(last_token_states(model, prompt, anchors.texts, prefixes, checkpoint=checkpoint))
+        step("", 0.05)
+        refused = np.zeros(len(anchors))
+        for share, decoding in ((0.35, greedy), (0.6, labels)):
+            part = _shifted(step, "", 0.05 if decoding is greedy else 0.4, share)
+            said = answers(model, prompt, anchors.texts, decoding, prefixes, part, checkpoint)
+            refused += [sum(refusal.judge(a).refused for a in each) for each in said]
+        rates.append(refused / (labels.samples + 1))
+    return build(model, anchors, names, np.concatenate(states), np.concatenate(rates), m, labels, seed)
+
+
+def build(
+    model: ChatModel,
+    anchors: QuerySet,
+    names: tuple[str, ...],
+    states: np.ndarray,
+    rates: np.ndarray,
+    m: int,
+    labels: Decoding,
+    seed: int,
+) -> Space:
+    """A space from states (c·q, d_model) and refusal rates (c·q,), condition by condition."""
+    count = len(names)
+    query_harmful = np.array([q.harmful for q in anchors.queries])
+    query_pair = np.array([q.pair for q in anchors.queries])
+    harmful, pair = np.tile(query_harmful, count), np.tile(query_pair, count)
+    fitted = projection.fit(states, harmful, m)
+    coordinates = fitted.coordinates(states)
+    harmfulness = probes.fit(coordinates, harmful.astype(float), pair, seed)
+    found = float(rates.sum())
+    refusing, why = None, ""
+    if found >= FEWEST_REFUSALS:
+        refusing = probes.fit(coordinates, rates, pair, seed)
+    else:
+        why = (
+            f"{model.name} refused {found:.1f} of {len(rates)} anchors; at least {FEWEST_REFUSALS} "
+            "refusals are needed to tell a direction."
+        )
+    moved = states - fitted.mean
+    rest = (moved**2).sum(axis=1) - (coordinates**2).sum(axis=1)
+    evidence = health.Evidence(names, harmful, pair, states, coordinates, rates, fitted, harmfulness,
+                               refusing, seed)  # fmt: skip
+    return Space(
+        fitted,
+        harmfulness.probe,
+        refusing.probe if refusing else None,
+        Anchors(
+            tuple(anchors.texts), query_harmful, query_pair, names, coordinates, rates,
+            np.maximum(rest, 0.0) / max(1, fitted.d_model - m),
+        ),
+        _provenance(model, anchors, names, m, labels, seed),
+        health.report(evidence, why),
+        why,
+    )  # fmt: skip
+
+
+def _provenance(
+    model: ChatModel, anchors: QuerySet, names: tuple[str, ...], m: int, labels: Decoding, seed: int
+) -> dict[str, Any]:
+    rendering = asdict(model.rendering)
+    return {
+        "model": model.name,
+        "revision": model.revision,
+        "precision": model.precision,
+        "rendering": content_hash(rendering)[:16],
+        "states": "last_hidden_state (after the final norm) at the last token of the rendered prompt",
+        "prompts": {name: resolve(name, model).text for name in names},
+        "anchors": {"name": anchors.name, "queries": len(anchors), "sha256": anchors.digest},
+        "labels": {"judge": refusal.PHRASES, "greedy": 1, **asdict(labels)},
+        "m": m,
+        "seed": seed,
+    }
+
+
+def _shifted(progress: Progress, prefix: str, start: float, share: float) -> Progress:
+    """A progress that fills `share` of another one, from `start` on."""
+
+    def report(label: str, fraction: float) -> None:
+        progress(prefix or label, start + share * fraction)
+
+    return report
