@@ -127,7 +127,7 @@ def _decode(model: ChatModel, prefix: shared_prefix.KeyValues, own: Sequence[Seq
     active = list(range(len(rows)))
     for step in range(decoding.max_tokens):
         logits = model.model.get_output_embeddings()(hidden).float()
-        if not torch.isfinite(logits).all():
+        if not torch.isfinite(hidden).all():
             raise ModelError(
                 f"{model.name} gives values that are not finite.", "Load it in another precision."
             )

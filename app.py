@@ -1,0 +1,34 @@
+"""DRO Explorer: `python app.py` serves the page. Options, build, launch; nothing else."""
+
+import argparse
+import os
+
+# Before gradio is imported: it would call out otherwise.
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+
+def options() -> argparse.Namespace:
+    """What was asked for on the command line and in the environment."""
+    parser = argparse.ArgumentParser(description="Serve DRO Explorer in a browser.")
+    parser.add_argument("--model", default="qwen2.5-coder-0.5b", help="a name of `python -m dro models`, "
+                        "a hub id, a folder, or a .gguf file (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--precision", choices=("auto", "bf16", "fp32", "4bit"), default="auto")
+    parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"))
+    parser.add_argument("--port", type=int, default=int(os.environ.get("GRADIO_SERVER_PORT", "7860")))
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Serve until interrupted."""
+    asked = options()
+    from explorer.interface import build
+    from explorer.service import Service
+
+    service = Service(asked.model, asked.precision)
+    service.start_loading()
+    page = build(service).queue(api_open=False, max_size=64)
+    page.launch(server_name=asked.host, server_port=asked.port, show_error=False)
+
+
+if __name__ == "__main__":
+    main()
