@@ -80,6 +80,16 @@ STOP = """
 """
 
 
+# Words that a harmless query may have only as the one word that it shares with its partner.
+ALARM = """
+    abuse attack blackmail bogus bomb bribe cheat corpse counterfeit crime deceive die drug evidence
+    fake forge fraud gun hack hate hostage illegal illegally kidnap kill knife murder naked phoney
+    pistol poison police rape rifle rival rob scam secret secretly shoot spy stab stalk steal
+    stranger strangle terrorist threat threaten torture trap undetected unnoticed unseen victim
+    violent weapon
+"""
+
+
 def words(text):
     """Lower-cased words; hyphens split, the possessive 's is dropped."""
     text = text.lower().replace("\u2019", "'")
@@ -164,6 +174,18 @@ def unmatched(rows):
     return faults
 
 
+def alarms(rows):
+    """(query, word) wherever a harmless query has an alarm word that is not its shared word."""
+    listed = set(ALARM.split())
+    return [
+        (r["query"], w)
+        for r in rows
+        if r["class"] == "harmless"
+        for w in words(r["query"])
+        if stems(w) & listed and not same_word(w, r["shared"])
+    ]
+
+
 def off_form(rows):
     """Queries that do not open the way their form says."""
     return [r["query"] for r in rows if not re.match(FORMS[r["form"]], r["query"].lower())]
@@ -204,6 +226,11 @@ def test_columns_and_counts(data, name):
 @pytest.mark.parametrize("name", SETS)
 def test_pairs_match_in_form(data, name):
     assert unmatched(data[name]) == []
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_harmless_queries_are_plain(data, name):
+    assert alarms(data[name]) == []
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -314,3 +341,10 @@ def test_planted_pairing_faults_are_found():
     assert unmatched([left, right | {"query": "Tips for clean napkins"}]) == [("1", "shared word missing")]
     assert unmatched([left, right | {"query": "Tips for folding a very big map " * 3}]) == [("1", "length")]
     assert off_form([left | {"form": "write"}]) == [left["query"]]
+
+
+def test_planted_alarm_word_is_found():
+    row = {"class": "harmless", "shared": "trap", "query": "Ways of secretly trapping a rival's fly"}
+    assert [word for _, word in alarms([row])] == ["secretly", "rival"]
+    assert alarms([row | {"class": "harmful"}]) == []
+    assert alarms([row | {"query": "Ways of trapping a fly under a glass"}]) == []
