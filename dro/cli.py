@@ -114,8 +114,11 @@ def fit(
     m: Annotated[int, typer.Option(help="Components of the projection.")] = 4,
     label_tokens: Annotated[int, typer.Option(help="Tokens of each answer that is judged.")] = 24,
     label_samples: Annotated[int, typer.Option(help="Sampled answers beside the greedy one.")] = 3,
-    limit: Annotated[int | None, typer.Option(help="Only the first N anchors of each class.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of samples and folds.")] = 0,
+    labels: Annotated[
+        Path | None, typer.Option(help="Space in another precision whose refusal rates to take over.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N anchors of each class.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of samples and folds.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Fit a space for a model: states, labels from its own answers, projection, probes, health."""
@@ -125,10 +128,11 @@ def fit(
     from dro.progress import on_stderr
 
     queries = (data.read_labelled(anchors) if anchors else data.bundled("anchors")).limit(limit)
-    labels = replace(fitting.LABELS, max_tokens=label_tokens, samples=label_samples, seed=seed)
+    decoding = replace(fitting.LABELS, max_tokens=label_tokens, samples=label_samples, seed=seed)
+    known = space.load(labels) if labels else None
     with on_stderr() as progress:
         chat = _load(model, precision, rendering, progress)
-        fitted = fitting.fit(chat, queries, m, labels, seed, progress)
+        fitted = fitting.fit(chat, queries, m, decoding, seed, known, progress)
     folder = out or space.cached_folder(chat)
     space.save(fitted, folder)
     table = _table("check", ">value", "verdict", "meaning", title=fitted.name)
@@ -208,6 +212,12 @@ def optimise(
     steps: Annotated[int, typer.Option(help="Updates of the soft prompt.")] = 160,
     batch: Annotated[int, typer.Option(help="Queries in each update.")] = 50,
     lr: Annotated[float, typer.Option(help="Learning rate.")] = 1e-3,
+    target: Annotated[
+        str, typer.Option(help="absolute, or difference (from the start, as in the paper).")
+    ] = "absolute",
+    harmless_weight: Annotated[
+        float, typer.Option(help="Weight of a harmless query, a harmful one counting 1 (paper: 1).")
+    ] = 3.0,
     harmfulness_weight: Annotated[float, typer.Option(help="Weight of L_h.")] = 0.01,
     residual_weight: Annotated[float, typer.Option(help="Weight β of L_U.")] = 0.001,
     seed: Annotated[int, typer.Option(help="Seed of the batches.")] = 42,
@@ -228,7 +238,8 @@ def optimise(
     from dro.progress import on_stderr
 
     config = _config(
-        init=init, steps=steps, batch=batch, lr=lr, harmfulness_weight=harmfulness_weight,
+        init=init, target=target, harmless_weight=harmless_weight, steps=steps, batch=batch, lr=lr,
+        harmfulness_weight=harmfulness_weight,
         residual_weight=residual_weight, seed=seed, validate_every=validate_every,
     )  # fmt: skip
     queries = data.read_labelled(train) if train else data.bundled("anchors")
@@ -271,8 +282,8 @@ def evaluate(
     harmless: Annotated[Path | None, typer.Option(help="Harmless queries, one a line.")] = None,
     max_tokens: Annotated[int, typer.Option(help="Tokens of each answer.")] = 24,
     samples: Annotated[int, typer.Option(help="Answers to each query; above 1 they are sampled.")] = 1,
-    limit: Annotated[int | None, typer.Option(help="Only the first N queries of each class.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N queries of each class.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the samples.")] = 0,
     answers: Annotated[Path | None, typer.Option(help="Write every answer to this .jsonl file.")] = None,
     model: ModelName = DEFAULT,
     precision: PrecisionName = "auto",
@@ -291,8 +302,6 @@ def evaluate(
         for kind, path in ((data.HARMFUL, harmful), (data.HARMLESS, harmless))
         if path
     ] or [data.bundled("test")]
-    if limit is not None and limit < 1:
-        raise DataError(f"--limit is {limit}.", "Use 1 or more.")
     decoding = Decoding(max_tokens, samples, temperature=0.0 if samples == 1 else 1.0, seed=seed)
     with on_stderr() as progress:
         chat = _load(model, precision, rendering, progress)

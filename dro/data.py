@@ -136,8 +136,9 @@ def read_labelled(path: str | Path, column: str | None = None) -> QuerySet:
                 "Give every row a column `class` with harmful or harmless (csv or jsonl).",
             )
         try:
-            pair = int(row["pair"]) if str(row.get("pair") or "").strip() else counts[label]
-        except ValueError:
+            given = row.get("pair")
+            pair = counts[label] if given in (None, "") else int(given)
+        except (ValueError, TypeError, OverflowError):
             raise DataError(f"{where}: pair is {row['pair']!r}.", "Use whole numbers.") from None
         counts[label] += 1
         queries.append(Query(text, label == HARMFUL, pair))
@@ -211,7 +212,7 @@ def _jsonl_rows(path: Path, content: str) -> list[tuple[dict, int]]:
             continue
         try:
             row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(
                 f"{path.name}, line {number} is not JSON: {error}.", "Write one object a line."
             ) from None

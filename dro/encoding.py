@@ -106,16 +106,22 @@ class Encoder:
         cut = self._prefix(system)[1]
         tokens, _, query_start, query_end = self._encode(system, query)
         ids: list[int] = []
+        spelled = cut  # how far the text has been spelled out
         for token in tokens:
             if token.end <= cut and (token.start < cut or token.start == token.end):
                 continue
-            text = self._span(system, query, max(token.start, cut), token.end)
+            if token.id in self.special_ids and token.start < query_end < token.end:
+                # A token of the template that takes in white space at the end of the query.
+                ids += self._single.ids(self._span(system, query, max(token.start, spelled), query_end))
+                ids.append(token.id)
+                continue
             # A token that would reach back into the prefix, or that a user must not be able to write,
             # is spelled out character by character: same text, other ids.
             in_query = token.start < query_end and token.end > query_start
             forbidden = in_query and token.id in self.special_ids
-            if token.start < cut or forbidden or token.id < 0:
-                ids += self._single.ids(text)
+            if token.start < cut or forbidden or token.id < 0 or token.start < spelled:
+                ids += self._single.ids(self._span(system, query, max(token.start, spelled), token.end))
+                spelled = max(spelled, token.end)
             else:
                 ids.append(token.id)
         return ids

@@ -42,6 +42,7 @@ def fit(
     m: int = 4,
     labels: Decoding = LABELS,
     seed: int = 0,
+    known: Space | None = None,
     progress: Progress = silent,
     checkpoint: Callable[[], None] = lambda: None,
 ) -> Space:
@@ -51,7 +52,9 @@ def fit(
     ----------
     m: components kept. labels: sampled answers beside one greedy answer of the same length; the
         refusal rate of each (query, prompt) is the share of all of them that refused.
-    seed: of the folds. checkpoint: called between model passes; may raise to stop.
+    seed: of the folds. known: a space of the same model, rendering and anchors in another precision,
+        whose refusal rates are taken over instead of answering anew.
+    checkpoint: called between model passes; may raise to stop.
     """
     names = conditions_for(model)
     harmful = np.array([q.harmful for q in anchors.queries])
@@ -60,6 +63,10 @@ def fit(
             f"{anchors.name} holds {harmful.sum()} harmful and {(~harmful).sum()} harmless queries.",
             "A space needs at least 5 of each; 100 of each are better.",
         )
+    if not 1 <= m <= min(model.d_model, len(names) * len(anchors)):
+        raise DataError(f"m is {m}.", f"Choose 1 to {min(model.d_model, len(names) * len(anchors))}.")
+    if known is not None:
+        labels = _check_known(known, model, anchors, names)
     prefixes = PrefixCache(model)
     greedy = Decoding(max_tokens=labels.max_tokens)
     states, rates = [], []
@@ -70,13 +77,31 @@ def fit(
         )
         states.append(last_token_states(model, prompt, anchors.texts, prefixes, checkpoint=checkpoint))
         step("", 0.05)
+        if known is not None:
+            rates.append(known.anchors.refusal_rate[known.anchors.rows(name)])
+            continue
         refused = np.zeros(len(anchors))
         for share, decoding in ((0.35, greedy), (0.6, labels)):
             part = _shifted(step, "", 0.05 if decoding is greedy else 0.4, share)
             said = answers(model, prompt, anchors.texts, decoding, prefixes, part, checkpoint)
             refused += [sum(refusal.judge(a).refused for a in each) for each in said]
         rates.append(refused / (labels.samples + 1))
-    return build(model, anchors, names, np.concatenate(states), np.concatenate(rates), m, labels, seed)
+    answered_in = known.provenance["labels"]["precision"] if known else model.precision
+    return build(
+        model, anchors, names, np.concatenate(states), np.concatenate(rates), m, labels, seed, answered_in
+    )
+
+
+def _check_known(known: Space, model: ChatModel, anchors: QuerySet, names: tuple[str, ...]) -> Decoding:
+    """The decoding of another space's labels, if they may be taken over."""
+    made = known.provenance
+    ours = (model.name, model.revision, anchors.digest, names)
+    if (made["model"], made["revision"], made["anchors"]["sha256"], known.anchors.conditions) != ours:
+        raise DataError(
+            f"The labels of {known.name} belong to another model, other anchors or other prompts.",
+            "Fit without --labels.",
+        )
+    return Decoding(**{k: v for k, v in made["labels"].items() if k in Decoding.__dataclass_fields__})
 
 
 def build(
@@ -88,13 +113,14 @@ def build(
     m: int,
     labels: Decoding,
     seed: int,
+    answered_in: str,
 ) -> Space:
     """A space from states (c·q, d_model) and refusal rates (c·q,), condition by condition."""
     count = len(names)
     query_harmful = np.array([q.harmful for q in anchors.queries])
     query_pair = np.array([q.pair for q in anchors.queries])
     harmful, pair = np.tile(query_harmful, count), np.tile(query_pair, count)
-    fitted = projection.fit(states, harmful, m)
+    fitted = projection.fit(states, harmful, m, pair)
     coordinates = fitted.coordinates(states)
     harmfulness = probes.fit(coordinates, harmful.astype(float), pair, seed)
     found = float(rates.sum())
@@ -118,14 +144,20 @@ def build(
             tuple(anchors.texts), query_harmful, query_pair, names, coordinates, rates,
             np.maximum(rest, 0.0) / max(1, fitted.d_model - m),
         ),
-        _provenance(model, anchors, names, m, labels, seed),
+        _provenance(model, anchors, names, m, labels, seed, answered_in),
         health.report(evidence, why),
         why,
     )  # fmt: skip
 
 
 def _provenance(
-    model: ChatModel, anchors: QuerySet, names: tuple[str, ...], m: int, labels: Decoding, seed: int
+    model: ChatModel,
+    anchors: QuerySet,
+    names: tuple[str, ...],
+    m: int,
+    labels: Decoding,
+    seed: int,
+    answered_in: str,
 ) -> dict[str, Any]:
     rendering = asdict(model.rendering)
     return {
@@ -136,7 +168,13 @@ def _provenance(
         "states": "last_hidden_state (after the final norm) at the last token of the rendered prompt",
         "prompts": {name: resolve(name, model).text for name in names},
         "anchors": {"name": anchors.name, "queries": len(anchors), "sha256": anchors.digest},
-        "labels": {"judge": refusal.PHRASES, "greedy": 1, **asdict(labels)},
+        "labels": {
+            "judge": refusal.PHRASES,
+            "greedy": 1,
+            **asdict(labels),
+            "precision": answered_in,
+        },
+        "projection": "PCA within pairs",
         "m": m,
         "seed": seed,
     }

@@ -20,8 +20,8 @@ from dro.prompts import SafetyPrompt
 from dro.sources import Progress, silent
 from dro.states import PrefixCache, own_ids, packs, run_prefix
 
-BATCH_ROWS = 64
-PREFILL_TOKENS = 1024
+BATCH_ROWS = 128
+PREFILL_TOKENS = 2048
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Decoding:
             raise DataError(f"max_tokens is {self.max_tokens}.", "Choose 1 to 4096.")
         if not 1 <= self.samples <= 1000:
             raise DataError(f"samples is {self.samples}.", "Choose 1 to 1000.")
-        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 1:
+        if not 0 <= self.temperature < float("inf") or not 0 < self.top_p <= 1 or self.top_k < 1:
             raise DataError(
                 f"temperature {self.temperature}, top_p {self.top_p}, top_k {self.top_k} cannot be.",
                 "temperature ≥ 0, 0 < top_p ≤ 1, top_k ≥ 1.",

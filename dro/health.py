@@ -86,7 +86,7 @@ def _harmfulness(e: Evidence) -> dict[str, Any]:
     for m in WIDTHS:
         if m > min(e.states.shape) - 1:
             break
-        wide = projection.fit(e.states, e.harmful, m).coordinates(e.states)
+        wide = projection.fit(e.states, e.harmful, m, e.pair).coordinates(e.states)
         held_out = probes.fit(wide, e.harmful.astype(float), e.pair, e.seed).held_out
         by_m[str(m)] = round(probes.accuracy(held_out[bare], e.harmful[bare]), 4)
         if enough is None and by_m[str(m)] >= 0.9:

@@ -164,7 +164,7 @@ def _find(name: str, progress: Progress) -> _Found:
         return _Found(DEFAULT, _default_folder(progress), DEFAULT_GGUF.sha256)
     if spec is not None:
         return _Found(spec.name, spec.hub_id, "", spec.rendering)
-    path = Path(name).expanduser()
+    path = Path(name or "?").expanduser()
     if path.suffix == ".gguf" and path.is_file():
         folder, revision = _converted(path, progress)
         return _Found(path.stem, folder, revision)

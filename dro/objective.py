@@ -7,6 +7,9 @@ text that the soft prompt started from, xθ the state under the soft prompt, y =
     L_h = BCEWithLogits(f_h(xθ) − f_h(x0), y)
     L_U = mean over the d − m directions outside V of (xθ − x0)²  =  ‖(I − VVᵀ)(xθ − x0)‖² / (d − m)
     L   = L_r + w_h · L_h + β · L_U
+
+That is the paper's target, "difference". With the target "absolute", f_r(xθ) and f_h(xθ) themselves
+stand in place of the differences: a query that is where it should be no longer pulls.
 """
 
 from __future__ import annotations
@@ -33,8 +36,11 @@ class Objective:
 
     Attributes
     ----------
-    basis: V (d_model, m), orthonormal. refusal, harmfulness: probe weights (m,); biases cancel in the
-        differences. harmfulness_weight: w_h. residual_weight: β.
+    basis: V (d_model, m), orthonormal. refusal, harmfulness: probe weights (m,).
+    harmfulness_weight: w_h. residual_weight: β.
+    harmless_weight: how much a harmless query counts in L_r and L_h, a harmful one counting 1.
+    offsets: None for the paper's differences, in which biases cancel; for the absolute target, c_r and
+        c_h such that f(x) = wᵀVᵀx + c.
     """
 
     basis: torch.Tensor
@@ -42,13 +48,20 @@ class Objective:
     harmfulness: torch.Tensor
     harmfulness_weight: float
     residual_weight: float
+    harmless_weight: float = 1.0
+    offsets: tuple[float, float] | None = None
 
     def __call__(self, states: torch.Tensor, start: torch.Tensor, harmful: torch.Tensor) -> Losses:
         """Losses for xθ `states` (n, d_model), x0 `start` (n, d_model), y `harmful` (n,) in {0, 1}."""
         moved = states - start
-        within = moved @ self.basis
-        refusal = F.binary_cross_entropy_with_logits(within @ self.refusal, harmful)
-        harmfulness = F.binary_cross_entropy_with_logits(within @ self.harmfulness, harmful)
+        within = (moved if self.offsets is None else states) @ self.basis
+        refusal_offset, harmfulness_offset = self.offsets or (0.0, 0.0)
+        weight = torch.where(harmful > 0.5, 1.0, self.harmless_weight)
+        weight = weight / weight.mean()
+        refusal = F.binary_cross_entropy_with_logits(within @ self.refusal + refusal_offset, harmful, weight)
+        harmfulness = F.binary_cross_entropy_with_logits(
+            within @ self.harmfulness + harmfulness_offset, harmful, weight
+        )
         residual = outside(moved, self.basis).mean()
         total = refusal + self.harmfulness_weight * harmfulness + self.residual_weight * residual
         return Losses(refusal, harmfulness, residual, total)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -40,8 +40,10 @@ CONFIG_FILE, STEPS_FILE, CHECKPOINT_FILE, STATES_FILE = (
 
 
 class Config(BaseModel):
-    """Settings of an optimisation; the defaults are the paper's.
+    """Settings of an optimisation. `Config.paper()` are the paper's.
 
+    target: "difference" from the start, as in the paper, or "absolute" (see `objective`).
+    harmless_weight: weight of a harmless query in L_r and L_h, a harmful one counting 1.
     init: text prompt that θ starts from. steps: updates of θ. batch: queries in each, half of either
     class. lr: AdamW's learning rate. harmfulness_weight: of L_h. residual_weight: β, of L_U.
     validate_every: steps between looks at held-out queries (0: never).
@@ -50,6 +52,8 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     init: str = "short"
+    target: Literal["difference", "absolute"] = "absolute"
+    harmless_weight: float = Field(3.0, gt=0)
     steps: int = Field(160, ge=1, le=100_000)
     batch: int = Field(50, ge=2, le=1024)
     lr: float = Field(1e-3, gt=0, le=1)
@@ -59,6 +63,11 @@ class Config(BaseModel):
     clip: float = Field(1.0, gt=0)
     seed: int = Field(42, ge=0)
     validate_every: int = Field(10, ge=0)
+
+    @classmethod
+    def paper(cls, **changes: Any) -> Config:
+        """The paper's settings, with `changes`."""
+        return cls(**{"target": "difference", "harmless_weight": 1.0, **changes})
 
 
 @dataclass(frozen=True)
@@ -109,7 +118,8 @@ class Optimisation:
         self._objective = Objective(
             *(torch.tensor(a, dtype=torch.float32, device=model.device) for a in (
                 space.projection.basis, refusal.weight, space.harmfulness.weight)),
-            config.harmfulness_weight, config.residual_weight,
+            config.harmfulness_weight, config.residual_weight, config.harmless_weight,
+            space.offsets() if config.target == "absolute" else None,
         )  # fmt: skip
         given = prompt_vectors(model, self._start)
         initial = model.embed(self._prefix.slot) if given is None else given
@@ -249,6 +259,8 @@ class Optimisation:
             )
         if (self.folder / CHECKPOINT_FILE).exists():
             self._restore()
+        else:  # killed between the first line of the curve and the first checkpoint
+            (self.folder / STEPS_FILE).unlink(missing_ok=True)
 
     def _restore(self) -> None:
         from safetensors import SafetensorError

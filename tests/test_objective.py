@@ -1,0 +1,83 @@
+"""The loss terms against their definitions, written out with numpy."""
+
+import numpy as np
+import pytest
+import torch
+
+from dro.objective import Objective, outside
+
+D, M, N = 12, 3, 7
+RNG = np.random.default_rng(0)
+V = np.linalg.qr(RNG.normal(size=(D, M)))[0]
+W_R, W_H = RNG.normal(size=(2, M))
+X, X0 = RNG.normal(size=(2, N, D))
+Y = np.array([1.0, 0, 1, 1, 0, 0, 1])
+
+
+def tensor(array):
+    return torch.tensor(array, dtype=torch.float64)
+
+
+def objective(harmfulness_weight=0.01, residual_weight=0.001):
+    return Objective(tensor(V), tensor(W_R), tensor(W_H), harmfulness_weight, residual_weight)
+
+
+def bce(logits, targets):
+    p = 1 / (1 + np.exp(-logits))
+    return -np.mean(targets * np.log(p) + (1 - targets) * np.log(1 - p))
+
+
+def complement(basis):
+    """An explicit orthonormal basis of the directions outside V."""
+    full = np.linalg.qr(np.concatenate([basis, RNG.normal(size=(D, D - basis.shape[1]))], axis=1))[0]
+    return full[:, basis.shape[1] :]
+
+
+def test_the_residual_equals_the_one_by_an_explicit_basis():
+    U = complement(V)
+    assert np.allclose(U.T @ V, 0) and U.shape == (D, D - M)
+    explicit = (((X - X0) @ U) ** 2).mean(axis=1)
+    assert np.allclose(outside(tensor(X - X0), tensor(V)).numpy(), explicit)
+
+
+def test_the_residual_sees_nothing_inside_and_everything_outside():
+    inside = tensor(V @ W_R)[None]
+    assert outside(inside, tensor(V)).item() == pytest.approx(0, abs=1e-25)
+    away = tensor(complement(V)[:, 0])[None]
+    assert outside(away, tensor(V)).item() == pytest.approx(1 / (D - M))
+
+
+def test_the_losses_equal_those_written_out():
+    losses = objective()(tensor(X), tensor(X0), tensor(Y))
+    g, g0 = X @ V, X0 @ V
+    assert losses.refusal.item() == pytest.approx(bce(g @ W_R - g0 @ W_R, Y))
+    assert losses.harmfulness.item() == pytest.approx(bce(g @ W_H - g0 @ W_H, Y))
+    expected = losses.refusal + 0.01 * losses.harmfulness + 0.001 * losses.residual
+    assert losses.total.item() == pytest.approx(expected.item())
+
+
+def test_no_movement_costs_the_logarithm_of_two():
+    losses = objective(1.0, 1.0)(tensor(X0), tensor(X0), tensor(Y))
+    assert losses.refusal.item() == losses.harmfulness.item() == pytest.approx(np.log(2))
+    assert losses.residual.item() == 0 and losses.total.item() == pytest.approx(2 * np.log(2))
+
+
+def test_harmful_queries_are_drawn_along_the_refusal_direction_and_harmless_ones_against_it():
+    states = tensor(X0).requires_grad_()
+    objective(0, 0)(states, tensor(X0), tensor(Y)).total.backward()
+    downhill = -states.grad.numpy() @ V @ W_R
+    assert (downhill[Y == 1] > 0).all() and (downhill[Y == 0] < 0).all()
+
+
+@pytest.mark.parametrize("weights", [(0.0, 0.0), (0.01, 0.001), (2.0, 3.0)])
+def test_the_gradient_equals_finite_differences(weights):
+    loss = objective(*weights)
+    assert torch.autograd.gradcheck(
+        lambda states: loss(states, tensor(X0), tensor(Y)).total, tensor(X).requires_grad_()
+    )
+
+
+def test_the_residuals_gradient_stays_outside():
+    states = tensor(X).requires_grad_()
+    outside(states - tensor(X0), tensor(V)).sum().backward()
+    assert np.allclose(states.grad.numpy() @ V, 0) and states.grad.norm() > 0
