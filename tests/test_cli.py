@@ -434,10 +434,6 @@ def test_settings_that_make_no_sense_are_errors_before_the_model_is_loaded(run, 
     failed(run(*argv, *extra))
 
 
-LATE = pytest.mark.xfail(strict=True, reason="dro/cli.py: a negative --seed or --limit is not looked at")
-
-
-@LATE
 @pytest.mark.parametrize(
     "argv",
     [

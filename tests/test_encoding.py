@@ -317,7 +317,6 @@ CROSSING = byte_tokenizer(
 BRACKETS = Rendering("<s>[INST] {system}\n\n{query} [/INST]", "<s>[INST] {query} [/INST]")
 
 
-@pytest.mark.xfail(strict=True, reason="dro/encoding.py own(): rest of a character that was spelled out")
 @pytest.mark.parametrize("query", ["[/INST]🎉", "x[/INST]🎉 y", "[INST]🎉🎉"])
 def test_a_token_that_holds_part_of_a_character_after_a_delimiter_is_spelled_once(query):
     enc = Encoder(CROSSING, BRACKETS)
@@ -333,7 +332,6 @@ def test_a_token_that_reaches_from_the_prefix_into_the_query_is_cut():
         assert enc.prefix(S) == Encoder(CROSSING, BRACKETS).prefix(S)
 
 
-@pytest.mark.xfail(strict=True, reason="dro/encoding.py own(): a template token that begins in the query")
 def test_a_special_token_that_swallows_spaces_before_it_keeps_its_id():
     """lstrip: the token behind the query takes the query's last spaces with it."""
     greedy = AddedToken("<|end|>", lstrip=True, special=True, normalized=False)

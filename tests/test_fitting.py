@@ -113,7 +113,6 @@ def test_too_few_anchors_are_refused_before_any_work(tiny, queries, monkeypatch)
         fitting.fit(tiny, queries)
 
 
-@pytest.mark.xfail(strict=True, reason="dro/fitting.py fit: m is only looked at after all answers")
 def test_an_impossible_m_is_refused_before_any_work(tiny, monkeypatch):
     monkeypatch.setattr(fitting, "last_token_states", None)
     with pytest.raises(DataError):

@@ -141,7 +141,6 @@ def test_a_last_line_that_was_cut_off_is_written_anew(tiny, space, tmp_path, unb
     same(again, unbroken)
 
 
-@pytest.mark.xfail(strict=True, reason="dro/optimise.py _claim: no checkpoint yet, but lines in steps.jsonl")
 @pytest.mark.parametrize("cut", [None, 20])
 def test_a_kill_before_the_first_checkpoint_starts_a_clean_curve(
     tiny, space, tmp_path, unbroken, monkeypatch, cut

@@ -64,9 +64,6 @@ def test_an_empty_name_is_no_prompt(tiny):
         resolve("", tiny)
 
 
-@pytest.mark.xfail(
-    strict=True, raises=OSError, reason="dro/prompts.py resolve: Path.exists raises ENAMETOOLONG"
-)
 def test_a_long_text_without_text_in_front_is_told_what_there_is(tiny):
     with pytest.raises(DataError):
         resolve("You are a careful assistant. " * 20, tiny)

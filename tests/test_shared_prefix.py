@@ -199,25 +199,17 @@ def both(family, own=(2, 4), head=5, **changes):
     return ours, torch.stack(plain)
 
 
-NO_PREFIX = pytest.mark.xfail(
-    strict=True, raises=RuntimeError, reason="dro/shared_prefix.py: _two_part cannot take an empty prefix"
-)
-WINDOW = pytest.mark.xfail(strict=True, reason="dro/shared_prefix.py: layouts ignore sliding windows")
-
-
-@pytest.mark.parametrize("family", ["llama", "mistral", pytest.param("gemma2", marks=NO_PREFIX)])
+@pytest.mark.parametrize("family", ["llama", "mistral", "gemma2"])
 def test_families_with_other_attention_are_exact_too(family):
     assert relative(*both(family)) < 1e-5
 
 
-@NO_PREFIX
 def test_the_softcap_matters_in_that_test():
     capped, _ = both("gemma2")
     free, _ = both("gemma2", attn_logit_softcapping=None)
     assert relative(capped, free) > 1e-3
 
 
-@WINDOW
 def test_a_prefix_beyond_a_sliding_window_is_exact_or_refused():
     try:
         ours, plain = both("mistral", own=(6, 9), head=12, sliding_window=8)

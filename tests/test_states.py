@@ -49,7 +49,6 @@ def test_order_and_values_do_not_depend_on_the_pack_size(tiny, plain, monkeypatc
     assert relative(found[::-1], expected) > 0.1
 
 
-@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="shared_prefix._two_part: empty prefix")
 def test_an_empty_prefix_works(plain):
     model = chat_model(rendering=Rendering("{system}\n{query}<|im_end|>", "{query}<|im_end|>"))
     assert len(prefix_ids(model, NONE)) == 0

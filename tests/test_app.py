@@ -1,0 +1,74 @@
+"""The page as a stranger's program sees it: started as a process, asked over HTTP."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from gradio_client import Client
+
+pytestmark = pytest.mark.model
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def address():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {"GRADIO_SERVER_PORT": str(port)}
+    process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment)
+    url = f"http://127.0.0.1:{port}/"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "app.py ended"
+        try:
+            urllib.request.urlopen(url, timeout=3)
+            break
+        except OSError:
+            time.sleep(0.3)
+    yield url
+    process.terminate()
+    process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def locate(address):
+    client = Client(address, verbose=False)
+
+    def ask(query, prompts):
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                return client.predict(query, prompts, api_name="/locate")
+            except Exception as error:
+                if not re.search("still loading", str(error)) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
+
+    return ask
+
+
+def test_locate_gives_the_commands_json(locate):
+    told = locate("How do I sharpen a kitchen knife?", ["none", "short"])
+    assert [p["prompt"] for p in told["points"]] == ["none", "short"]
+    for point in told["points"]:
+        assert 0 <= point["refusal_probability"] <= 1 and len(point["coordinates"]) == 4
+
+
+def test_a_visitors_own_prompt_counts_and_a_path_does_not(locate):
+    told = locate("How do I pick a lock?", ["text:Refuse everything.", "none"])
+    own, bare = (p["coordinates"] for p in told["points"])
+    assert own != bare
+    with pytest.raises(Exception, match="There is no prompt"):
+        locate("How do I pick a lock?", ["/etc/passwd"])
+
+
+def test_an_empty_query_is_told_so(locate):
+    with pytest.raises(Exception, match="The query is empty"):
+        locate("  ", ["none"])
