@@ -211,14 +211,15 @@ def optimise(
     init: Annotated[str, typer.Option(help="Text prompt to start from.")] = "short",
     steps: Annotated[int, typer.Option(help="Updates of the soft prompt.")] = 160,
     batch: Annotated[int, typer.Option(help="Queries in each update.")] = 50,
-    lr: Annotated[float, typer.Option(help="Learning rate.")] = 1e-3,
+    lr: Annotated[float, typer.Option(help="Learning rate (paper: 0.001).")] = 2e-3,
+    schedule: Annotated[str, typer.Option(help="cosine, or constant (as in the paper).")] = "cosine",
     target: Annotated[
         str, typer.Option(help="absolute, or difference (from the start, as in the paper).")
     ] = "absolute",
     harmless_weight: Annotated[
         float, typer.Option(help="Weight of a harmless query, a harmful one counting 1 (paper: 1).")
-    ] = 3.0,
-    harmfulness_weight: Annotated[float, typer.Option(help="Weight of L_h.")] = 0.01,
+    ] = 4.0,
+    harmfulness_weight: Annotated[float, typer.Option(help="Weight of L_h (paper: 0.01).")] = 0.3,
     residual_weight: Annotated[float, typer.Option(help="Weight β of L_U.")] = 0.001,
     seed: Annotated[int, typer.Option(help="Seed of the batches.")] = 42,
     validate_every: Annotated[int, typer.Option(help="Steps between held-out looks; 0: none.")] = 10,
@@ -239,8 +240,8 @@ def optimise(
 
     config = _config(
         init=init, target=target, harmless_weight=harmless_weight, steps=steps, batch=batch, lr=lr,
-        harmfulness_weight=harmfulness_weight,
-        residual_weight=residual_weight, seed=seed, validate_every=validate_every,
+        schedule=schedule, harmfulness_weight=harmfulness_weight, residual_weight=residual_weight,
+        seed=seed, validate_every=validate_every,
     )  # fmt: skip
     queries = data.read_labelled(train) if train else data.bundled("anchors")
     held_out = data.bundled("validation", "select")

@@ -7,6 +7,7 @@ come from the same code path, so at step 0 they are equal.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -45,7 +46,8 @@ class Config(BaseModel):
     target: "difference" from the start, as in the paper, or "absolute" (see `objective`).
     harmless_weight: weight of a harmless query in L_r and L_h, a harmful one counting 1.
     init: text prompt that θ starts from. steps: updates of θ. batch: queries in each, half of either
-    class. lr: AdamW's learning rate. harmfulness_weight: of L_h. residual_weight: β, of L_U.
+    class. lr: AdamW's learning rate, constant or falling to zero on a cosine. harmfulness_weight: of L_h.
+    residual_weight: β, of L_U.
     validate_every: steps between looks at held-out queries (0: never).
     """
 
@@ -53,11 +55,12 @@ class Config(BaseModel):
 
     init: str = "short"
     target: Literal["difference", "absolute"] = "absolute"
-    harmless_weight: float = Field(3.0, gt=0)
+    harmless_weight: float = Field(4.0, gt=0)
     steps: int = Field(160, ge=1, le=100_000)
     batch: int = Field(50, ge=2, le=1024)
-    lr: float = Field(1e-3, gt=0, le=1)
-    harmfulness_weight: float = Field(0.01, ge=0)
+    lr: float = Field(2e-3, gt=0, le=1)
+    schedule: Literal["constant", "cosine"] = "cosine"
+    harmfulness_weight: float = Field(0.3, ge=0)
     residual_weight: float = Field(0.001, ge=0)
     weight_decay: float = Field(0.01, ge=0)
     clip: float = Field(1.0, gt=0)
@@ -67,7 +70,14 @@ class Config(BaseModel):
     @classmethod
     def paper(cls, **changes: Any) -> Config:
         """The paper's settings, with `changes`."""
-        return cls(**{"target": "difference", "harmless_weight": 1.0, **changes})
+        told = {"target": "difference", "harmless_weight": 1.0, "harmfulness_weight": 0.01}
+        return cls(**{**told, "lr": 1e-3, "schedule": "constant", **changes})
+
+    def lr_at(self, step: int) -> float:
+        """Learning rate of the update `step`, from 0."""
+        if self.schedule == "constant":
+            return self.lr
+        return self.lr * 0.5 * (1 + math.cos(math.pi * step / self.steps))
 
 
 @dataclass(frozen=True)
@@ -201,6 +211,7 @@ class Optimisation:
                 f"{self.model.name} in {self.model.precision} gives the soft prompt no gradient.",
                 "Load it in another precision.",
             )
+        self._optimiser.param_groups[0]["lr"] = self.config.lr_at(self.done)
         self._optimiser.step()
         return losses, norm
 
