@@ -70,11 +70,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 0
     except Exception as error:
-        # typer's own errors know how to print themselves; anything else is a fault of ours.
-        if hasattr(error, "show") and hasattr(error, "exit_code"):
-            error.show()
-            return int(error.exit_code)
-        raise
+        # Wrong usage is told by typer's own errors; anything else is a fault of ours.
+        if not (hasattr(error, "format_message") and hasattr(error, "exit_code")):
+            raise
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()  # type: ignore[attr-defined]  # typer's
+        else:
+            print(f"error: {error.format_message()} See --help.", file=sys.stderr)
+        return int(error.exit_code)
 
 
 @app.command("models")
@@ -89,7 +92,7 @@ def models_command(
         with on_stderr() as progress:
             models.fetch_files(fetch, progress)
         return
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"name": s.name, "hub_id": s.hub_id, "billions": s.billions, "note": s.note}
         for s in REGISTRY.values()
     ]

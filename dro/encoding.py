@@ -165,7 +165,7 @@ class Encoder:
             for offset, part in ((slot[0], system or ""), (start, query))
             for match in self._delimiter.finditer(part)
         ]
-        tokens = []
+        tokens: list[_Token] = []
         for token_id, (begin, stop) in zip(encoding.ids, encoding.offsets, strict=True):
             inside = any(begin < last and stop > first for first, last in delimited)
             # Several tokens may spell one character; it is spelled out once, by the first of them.
@@ -208,7 +208,8 @@ def _private_copy(backend: Tokenizer) -> tuple[Tokenizer, dict[int, int], dict[s
         token["content"] = names[token["content"]]
     original = {name: backend.token_to_id(content) for content, name in names.items()}
     copy = Tokenizer.from_str(json.dumps(state))
-    return copy, {copy.token_to_id(name): old for name, old in original.items()}, names
+    ids = {copy.token_to_id(name): old for name, old in original.items()}
+    return copy, {new: old for new, old in ids.items() if new is not None and old is not None}, names
 
 
 class _SingleCharacters:

@@ -113,9 +113,12 @@ def build(
     m: int,
     labels: Decoding,
     seed: int,
-    answered_in: str,
+    answered_in: str | None = None,
 ) -> Space:
-    """A space from states (c·q, d_model) and refusal rates (c·q,), condition by condition."""
+    """A space from states (c·q, d_model) and refusal rates (c·q,), condition by condition.
+
+    answered_in: precision in which the answers behind the rates were given; None: this model's.
+    """
     count = len(names)
     query_harmful = np.array([q.harmful for q in anchors.queries])
     query_pair = np.array([q.pair for q in anchors.queries])
@@ -144,7 +147,7 @@ def build(
             tuple(anchors.texts), query_harmful, query_pair, names, coordinates, rates,
             np.maximum(rest, 0.0) / max(1, fitted.d_model - m),
         ),
-        _provenance(model, anchors, names, m, labels, seed, answered_in),
+        _provenance(model, anchors, names, m, labels, seed, answered_in or model.precision),
         health.report(evidence, why),
         why,
     )  # fmt: skip

@@ -72,7 +72,7 @@ class ChatModel:
         """Ids that end an answer: end (or start) of text, padding, and the template's end of a turn."""
         config = getattr(self.model, "generation_config", None)
         ends = getattr(config, "eos_token_id", None)
-        flat = {*ends} if isinstance(ends, list) else {ends}
+        flat: set[Any] = {*ends} if isinstance(ends, list) else {ends}
         flat |= {getattr(self.tokenizer, f"{kind}_token_id") for kind in ("eos", "bos", "pad")}
         flat -= {None}
         after = self.rendering.pieces(None)[2]

@@ -125,9 +125,12 @@ class Optimisation:
             raise DataError(f"batch is {config.batch}, but there are {len(train)} training queries.",
                             "Choose a smaller batch.")  # fmt: skip
         self._prefix = prefix_ids(model, self._start)
+        basis, towards_refusal, towards_harm = (
+            torch.tensor(a, dtype=torch.float32, device=model.device)
+            for a in (space.projection.basis, refusal.weight, space.harmfulness.weight)
+        )
         self._objective = Objective(
-            *(torch.tensor(a, dtype=torch.float32, device=model.device) for a in (
-                space.projection.basis, refusal.weight, space.harmfulness.weight)),
+            basis, towards_refusal, towards_harm,
             config.harmfulness_weight, config.residual_weight, config.harmless_weight,
             space.offsets() if config.target == "absolute" else None,
         )  # fmt: skip
@@ -244,7 +247,7 @@ class Optimisation:
 
     def _claim(self, train: QuerySet, validation: QuerySet | None) -> None:
         """Write the configuration into an empty folder, or take up the run that is there."""
-        described = {
+        described: dict[str, Any] = {
             "config": self.config.model_dump(),
             "space": self.space.name,
             "model": self.model.name,

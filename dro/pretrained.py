@@ -135,11 +135,12 @@ def convert(gguf: Path, folder: Path, progress: Progress) -> None:
         temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         try:
             progress(f"Converting {gguf.name} (once, about a minute)", 0.1)
-            place = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
+            place: Any = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
             with contextlib.redirect_stderr(io.StringIO()):  # its own bar would break ours
-                model = AutoModelForCausalLM.from_pretrained(
+                model: Any = AutoModelForCausalLM.from_pretrained(
                     **place, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
-                ).to(torch.bfloat16)
+                )
+                model = model.to(torch.bfloat16)
             progress(f"Converting {gguf.name} (once, about a minute)", 0.7)
             tokenizer = AutoTokenizer.from_pretrained(**place)
             model.save_pretrained(temporary)

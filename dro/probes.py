@@ -12,7 +12,7 @@ import numpy as np
 
 from dro.errors import DataError
 
-STRENGTHS = tuple(10.0**k for k in np.arange(-4.0, 3.01, 0.5))
+STRENGTHS = tuple(float(10.0**k) for k in np.arange(-4.0, 3.01, 0.5))
 """Candidate values of C, the inverse of the L2 penalty."""
 FOLDS = 5
 

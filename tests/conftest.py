@@ -205,8 +205,12 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No test reads or writes the user's cache, and none reaches the network."""
+def own_cache(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Path | None:
+    """No test but those of the default model reads or writes the user's cache."""
+    if request.node.get_closest_marker("model"):
+        return None
     cache = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("DRO_CACHE", str(cache))
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)

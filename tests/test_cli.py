@@ -349,12 +349,12 @@ def test_markup_in_a_prompt_is_shown_as_it_is(run, tiny_folder):
     assert status == 0 and "[/red]" in out
 
 
-# Errors: one line on standard error, nothing on standard output, status 1
+# Errors: one line on standard error, nothing on standard output, status 1 (2 for wrong usage)
 
 
 def failed(result, *said):
     status, out, err = result
-    assert status == 1 and out == ""
+    assert status in (1, 2) and out == ""
     last = err.strip().splitlines()[-1]
     assert last.startswith("error: ") and "Traceback" not in err
     assert all(s in last for s in said), last

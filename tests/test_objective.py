@@ -81,3 +81,21 @@ def test_the_residuals_gradient_stays_outside():
     states = tensor(X).requires_grad_()
     outside(states - tensor(X0), tensor(V)).sum().backward()
     assert np.allclose(states.grad.numpy() @ V, 0) and states.grad.norm() > 0
+
+
+def test_the_absolute_target_reads_the_probes_themselves_and_weighs_the_classes():
+    generator = torch.Generator().manual_seed(3)
+    basis = torch.linalg.qr(torch.randn(12, 3, generator=generator)).Q
+    probe, other = torch.randn(2, 3, generator=generator)
+    states, start = torch.randn(2, 6, 12, generator=generator)
+    harmful = torch.tensor([1.0, 1.0, 0.0, 1.0, 0.0, 0.0])
+    ours = Objective(basis, probe, other, 0.5, 0.0, 4.0, (0.7, -0.2))(states, start, harmful)
+
+    def expected(weight, offset):
+        logits = states @ basis @ weight + offset
+        each = torch.where(harmful > 0.5, 1.0, 4.0) * torch.log1p(torch.exp((1 - 2 * harmful) * logits))
+        return each.sum() / (3 * 1 + 3 * 4)
+
+    assert torch.allclose(ours.refusal, expected(probe, 0.7), atol=1e-5)
+    assert torch.allclose(ours.harmfulness, expected(other, -0.2), atol=1e-5)
+    assert torch.allclose(ours.total, ours.refusal + 0.5 * ours.harmfulness, atol=1e-6)

@@ -16,7 +16,7 @@ from dro.objective import Objective
 from dro.optimise import Config, Optimisation, Step, batch_rows, read_curve
 
 TRAIN, HELD_OUT = pairs(12), pairs(6, "held-out")
-CONFIG = Config(steps=4, batch=6, lr=0.01, validate_every=2)
+CONFIG = Config.paper(steps=4, batch=6, lr=0.01, validate_every=2)
 
 
 def run(model, space, folder, config=CONFIG, train=TRAIN, held_out=HELD_OUT):
@@ -45,7 +45,7 @@ def test_the_first_loss_is_that_of_no_movement(tiny, space, tmp_path):
 
 
 def test_training_lowers_the_loss_on_the_training_queries(tiny, space, tmp_path):
-    config = Config(steps=12, batch=24, lr=0.02, validate_every=0)
+    config = Config.paper(steps=12, batch=24, lr=0.02, validate_every=0)
     losses = [s.loss for s in run(tiny, space, tmp_path / "run", config, held_out=None).steps()]
     assert losses[-1] < losses[0] - 0.05
 

@@ -182,3 +182,11 @@ def test_placing_states_never_changes_the_space(space):
     assert (space.projection.basis.tobytes(), space.harmfulness.weight.tobytes()) == before
     with pytest.raises(AttributeError):
         space.projection = None
+
+
+def test_offsets_turn_the_probes_into_functions_of_the_state(space):
+    states = np.random.default_rng(0).normal(size=(5, space.projection.d_model))
+    coordinates = space.projection.coordinates(states)
+    for probe, offset in zip((space.refusal, space.harmfulness), space.offsets(), strict=True):
+        ours = states @ space.projection.basis @ probe.weight + offset
+        assert np.allclose(ours, probe.logits(coordinates), atol=1e-9)
