@@ -155,7 +155,11 @@ def test_answer_and_evaluate_speak_json(capsys, tmp_path):
 
 def test_a_killed_run_goes_on_from_its_last_step(tmp_path, capsys):
     run = tmp_path / "run"
-    argv = ["optimise", "--steps", "6", "--batch", "8", "--validate-every", "3", "--out", str(run)]
+    train = tmp_path / "train.jsonl"
+    few = data.bundled("anchors").limit(12).queries
+    train.write_text("".join(json.dumps({"query": q.text, "class": q.label}) + "\n" for q in few))
+    argv = ["optimise", "--steps", "6", "--batch", "8", "--validate-every", "3", "--train", str(train),
+            "--out", str(run)]  # fmt: skip
     process = subprocess.Popen(
         [sys.executable, "-m", "dro", *argv], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     )
