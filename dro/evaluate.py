@@ -41,9 +41,7 @@ class Rate:
     judge: str
 
     def as_dict(self) -> dict[str, Any]:
-        row = asdict(self)
-        row["class"] = row.pop("label")
-        return row
+        return {"class" if name == "label" else name: value for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True)
