@@ -21,13 +21,19 @@ def options() -> argparse.Namespace:
 def main() -> None:
     """Serve until interrupted."""
     asked = options()
+    from dro.errors import DroError
     from explorer.interface import build
     from explorer.service import Service
+    from explorer.theme import CSS, theme
 
-    service = Service(asked.model, asked.precision)
+    try:
+        service = Service(asked.model, asked.precision)
+    except DroError as error:
+        raise SystemExit(str(error)) from None
     service.start_loading()
-    page = build(service).queue(api_open=False, max_size=64)
-    page.launch(server_name=asked.host, server_port=asked.port, show_error=False)
+    page = build(service, asked.model, asked.precision).queue(api_open=False, max_size=64)
+    page.launch(server_name=asked.host, server_port=asked.port, show_error=False, theme=theme(),
+                css_paths=CSS, run_history=False, enable_monitoring=False, max_file_size="20mb")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ class ChatModel:
     @property
     def key(self) -> str:
         """Name, revision and precision as one word, fit for a file name."""
-        return f"{slug(self.name)}-{self.revision[:8]}-{self.precision}"
+        return key_of(self.name, self.revision, self.precision)
 
     @cached_property
     def stop_ids(self) -> frozenset[int]:
@@ -86,6 +86,16 @@ class ChatModel:
 
         tensor = torch.as_tensor(ids, dtype=torch.long, device=self.device)
         return self.model.get_input_embeddings()(tensor).detach()
+
+
+def key_of(name: str, revision: str, precision: str) -> str:
+    """Name, revision and precision as one word, fit for a file name."""
+    return f"{slug(name)}-{revision[:8]}-{precision}"
+
+
+def default_key(precision: Precision) -> str:
+    """The key the default model will have once loaded: its revision is known beforehand."""
+    return key_of(DEFAULT, DEFAULT_GGUF.sha256, auto_precision() if precision == "auto" else precision)
 
 
 def slug(name: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -113,11 +113,13 @@ class Optimisation:
         validation: QuerySet | None,
         folder: Path,
         progress: Progress = silent,
+        checkpoint: Callable[[], None] = lambda: None,
     ) -> None:
+        """`checkpoint` is called between model passes outside the steps themselves; it may raise to stop."""
         space.check_model(model)
         refusal = space.need_refusal()
         self.model, self.space, self.config, self.folder = model, space, config, folder
-        self._progress = progress
+        self._progress, self._checkpoint = progress, checkpoint
         self._start = prompts.resolve(config.init, model)
         if self._start.text is None:
             raise DataError(f"The prompt {config.init!r} has no tokens to train.", "Start from short.")
@@ -177,6 +179,10 @@ class Optimisation:
             self._write(step)
             yield step
 
+    def when_idle(self, checkpoint: Callable[[], None]) -> None:
+        """Call `checkpoint` between model passes from now on, in place of the one given at the start."""
+        self._checkpoint = checkpoint
+
     def prompt(self) -> SafetyPrompt:
         """The soft prompt as it stands."""
         vectors = self.vectors.detach().cpu().numpy().copy()
@@ -223,6 +229,7 @@ class Optimisation:
         result = torch.empty(len(queries.own), self.model.d_model, device=self.model.device)
         done = 0
         for rows in packs([len(o) for o in queries.own], PACK_TOKENS):
+            self._checkpoint()
             result[rows] = packed_states(self.model, [queries.own[r] for r in rows], self._prefix, vectors)
             done += len(rows)
             self._progress("States of the training queries", start + share * done / len(queries.own))

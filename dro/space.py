@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ class Point:
     """Where one query lies under one prompt.
 
     coordinates: m numbers. The refusal fields are None in a space without a refusal probe.
+    beyond: it lies farther out than any anchor, where the probes were never fitted (`Space.beyond`).
     """
 
     prompt: str
@@ -70,6 +72,7 @@ class Point:
     refusal_logit: float | None
     refusal_probability: float | None
     harmfulness_logit: float
+    beyond: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -129,6 +132,7 @@ class Space:
         harmfulness = self.harmfulness.logits(coordinates)
         refusal = None if self.refusal is None else self.refusal.logits(coordinates)
         rates = None if self.refusal is None else self.refusal.probabilities(coordinates)
+        beyond = self.beyond(states)
         return [
             Point(
                 prompt,
@@ -136,9 +140,38 @@ class Space:
                 None if refusal is None else float(refusal[i]),
                 None if rates is None else float(rates[i]),
                 float(harmfulness[i]),
+                bool(beyond[i]),
             )
             for i in range(len(coordinates))
         ]
+
+    def beyond(self, states: np.ndarray) -> np.ndarray:
+        """Which states (n, d_model) lie farther out than any anchor: (n,) bool.
+
+        Farther from the anchors' mean inside V (Mahalanobis), or farther from V itself.
+        """
+        coordinates = self.projection.coordinates(states)
+        centred = np.asarray(states, dtype=np.float64) - self.projection.mean
+        rest = (centred**2).sum(axis=1) - (coordinates**2).sum(axis=1)
+        rest /= max(1, self.projection.d_model - self.projection.m)
+        inside, outside = self._reach
+        return (self._mahalanobis(coordinates) > inside) | (rest > outside)
+
+    @cached_property
+    def _reach(self) -> tuple[float, float]:
+        """The largest distances of anchors inside V and from V, with room for rounding."""
+        inside = self._mahalanobis(self.anchors.coordinates).max()
+        return float(inside) * 1.001, float(self.anchors.residual.max()) * 1.001
+
+    def _mahalanobis(self, coordinates: np.ndarray) -> np.ndarray:
+        """Squared distance from the anchors' mean in units of their covariance, (n,)."""
+        away = coordinates - self.anchors.coordinates.mean(axis=0)
+        return np.einsum("ni,ij,nj->n", away, self._precision, away)
+
+    @cached_property
+    def _precision(self) -> np.ndarray:
+        """Inverse covariance of the anchors' coordinates, (m, m)."""
+        return np.linalg.pinv(np.cov(self.anchors.coordinates.T).reshape(self.projection.m, -1))
 
     def check_model(self, model: ChatModel) -> None:
         """Raise StoreError unless the space was fitted on this very model, in this precision."""
@@ -250,6 +283,12 @@ def load(folder: str | Path) -> Space:
             f"The space in {folder} is damaged ({type(error).__name__}: {error}).",
             f"Fit it anew: python -m dro fit --out {folder}",
         ) from None
+
+
+def shipped(key: str) -> Space | None:
+    """The space the repository ships for a model's key, found without the model itself."""
+    folder = SHIPPED / key
+    return load(folder) if (folder / DESCRIPTION_FILE).is_file() else None
 
 
 def shipped_folder(model: ChatModel) -> Path:

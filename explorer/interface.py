@@ -1,4 +1,4 @@
-"""Assembles the page."""
+"""Assembles the page: header, tabs, the clock that follows loading and runs, and the programs' interface."""
 
 from __future__ import annotations
 
@@ -6,48 +6,65 @@ from typing import Any
 
 import gradio as gr
 
-from dro.errors import DroError
-from dro.prompts import STANDARD
-from explorer import text
+from explorer import api, cards, text
 from explorer.service import Service
+from explorer.session import Session
+from explorer.tabs import explore, model, optimise
+
+_TICK = 1.0
+"""Seconds between looks at loading and at the run in progress."""
 
 
-def build(service: Service) -> gr.Blocks:
-    """The page as one gr.Blocks, wired to `service`."""
+def build(service: Service, name: str, precision: str) -> gr.Blocks:
+    """The page as one gr.Blocks, wired to `service`. name, precision: of the model asked for."""
+    with gr.Blocks(title=text.TITLE, analytics_enabled=False, delete_cache=(3600, 86400)) as page:
+        with gr.Row(elem_id="head"):
+            gr.HTML(f"<h1>{text.TITLE}</h1> <p>{text.TAGLINE}</p>", elem_id="title", scale=3, min_width=300)
+            status = gr.HTML(_status(service), elem_id="status", scale=2, min_width=300)
+        known = gr.State("")
+        with gr.Tabs() as tabs:
+            with gr.Tab("Explore", id="explore"):
+                exploring = explore.build(service)
+            with gr.Tab("Optimise", id="optimise"):
+                optimising = optimise.build(service)
+            with gr.Tab("Model", id="model"):
+                modelling = model.build(service, name, precision)
+        api.build(service)
 
-    def locate(query: str, prompts: list[str]) -> dict[str, Any]:
-        """Place a query in the model's space under safety prompts, named as on the command line."""
-        try:
-            return service.locate(query, prompts)
-        except DroError as error:
-            raise gr.Error(str(error)) from None
+        def tick(
+            session: Session, ticked: list[str], axes: str, colour: str, run: str, seen: Any, known: str
+        ):
+            """One look: what has not changed since the last one is left alone."""
+            now = service.fingerprint()
+            changed = now != known
+            fitting = service.stage.kind == "fitting"
+            page_wide = [gr.skip()] * 12
+            if changed:
+                page_wide = [
+                    now, model.health_html(service), gr.Button(visible=service.stage.kind == "no space"),
+                    gr.Button(visible=fitting), gr.Dropdown(optimise.labels(service), visible=bool(service.run_names())),
+                    *explore.refreshed(service, session, ticked, axes, colour),
+                ]  # fmt: skip
+            return [_status(service), *page_wide, *optimise.follow(service, run, seen)]
 
-    def rows(query: str, prompts: list[str]) -> list[list[str]]:
-        return [
-            [
-                point["prompt"],
-                text.NO_PROBE
-                if point["refusal_probability"] is None
-                else f"{point['refusal_probability']:.1%}",
-                f"{point['harmfulness_logit']:+.2f}",
-                "  ".join(f"{c:+.2f}" for c in point["coordinates"]),
-            ]
-            for point in locate(query, prompts)["points"]
-        ]
+        def use(session: Session, ticked: list[str], axes: str, colour: str, run: str):
+            return (
+                gr.Tabs(selected="explore"),
+                *explore.refreshed(service, session, [*ticked, run], axes, colour),
+            )
 
-    with gr.Blocks(title=text.TITLE, analytics_enabled=False) as page:
-        gr.Markdown(f"# {text.TITLE}\n{text.INTRODUCTION}")
-        status = gr.Markdown(service.status())
-        query = gr.Textbox(label=text.QUERY_LABEL, placeholder=text.QUERY_PLACEHOLDER, lines=2)
-        prompts = gr.CheckboxGroup(list(STANDARD), value=list(STANDARD), label=text.PROMPTS_LABEL)
-        button = gr.Button(text.LOCATE, variant="primary")
-        table = gr.Dataframe(headers=list(text.COLUMNS), label=text.RESULT_LABEL, interactive=False)
-        gr.Examples([[example] for example in text.EXAMPLES], inputs=[query])
-        gr.on(
-            [button.click, query.submit], rows, [query, prompts], table,
-            concurrency_id="model", api_visibility="private",
-        )  # fmt: skip
-        gr.api(locate, api_name="locate", concurrency_id="model")
-        timer = gr.Timer(1.0)
-        timer.tick(service.status, outputs=status, queue=False, api_visibility="private")
+        quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+        refreshed = [exploring.prompts, *exploring.picture]
+        looked = [
+            status, known, modelling.health, modelling.fit, modelling.cancel, optimising.runs, *refreshed,
+            *optimising.following,
+        ]  # fmt: skip
+        asked = [*exploring.redraw_inputs, optimising.run]
+        gr.Timer(_TICK).tick(tick, [*asked, optimising.seen, known], looked, **quick)
+        optimising.use.click(use, asked, [tabs, *refreshed], **quick)
     return page
+
+
+def _status(service: Service) -> str:
+    stage = service.stage
+    return cards.progress(stage.text, stage.share, stage.kind)

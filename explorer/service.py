@@ -1,94 +1,317 @@
-"""The one place that calls dro: the loaded model, its space, and the lock around both.
-
-One model call at a time: two torch jobs beside each other are many times slower than one after the
-other. The lock is taken per call, never across a yield.
-"""
+"""The one place that calls dro for the page: the loaded model, its space, its runs, and whose turn it is."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+import numpy as np
 
 from dro.data import check_query
 from dro.errors import DataError, DroError
-from dro.models import ChatModel, load
-from dro.prompts import STANDARD, available, resolve
-from dro.space import Space, find, locate
-from dro.states import PrefixCache
-from explorer import text
+from dro.generate import Decoding, answers, stream_answer
+from dro.models import Precision
+from dro.optimise import Config
+from dro.prompts import STANDARD, SafetyPrompt, available, resolve
+from dro.refusal import PHRASES, judge
+from dro.space import Point, Space, locate
+from explorer import text, views
+from explorer.loading import Loaded, Loading, Stage
+from explorer.runs import PRESETS, Run, Runs
+from explorer.turns import Turns
 
-
-@dataclass(frozen=True)
-class Loaded:
-    """A model, its space and the prefixes it has run."""
-
-    model: ChatModel
-    space: Space
-    prefixes: PrefixCache
+MOST_PROMPTS, MOST_ANSWER_TOKENS, MOST_PROMPT_CHARACTERS = 12, 200, 4000
+BASE = "none"
+"""Shifts are told against this condition."""
 
 
 class Service:
-    """Loads a model in the background and answers for it."""
+    """What the page can ask for. Every method may raise a DroError with cause and remedy."""
 
-    def __init__(self, model: str, precision: str) -> None:
+    def __init__(self, model: str, precision: Precision) -> None:
         self._wanted = (model, precision)
-        self._lock = threading.Lock()
-        self._loaded: Loaded | None = None
-        self._failure: DroError | None = None
-        self._stage = ("", 0.0)
+        self._turns = Turns()
+        self._loading = Loading(self._turns)
+        self._preview = self._loading.preview(model, precision)
 
     def start_loading(self) -> None:
         """Begin to load the model; the page is served meanwhile."""
-        threading.Thread(target=self._load, name="load-model", daemon=True).start()
+        self._loading.start(*self._wanted)
 
-    def status(self) -> str:
-        """One line on where loading stands."""
-        if self._failure is not None:
-            return str(self._failure)
-        if self._loaded is not None:
-            return f"{text.LOADED}: {self._loaded.model.name} in {self._loaded.model.precision}."
-        label, share = self._stage
-        return f"{text.LOADING}: {label.lower()}, {share:.0%}." if label else f"{text.LOADING}."
+    # The model ---------------------------------------------------------------------------------------
 
-    def prompt_names(self) -> tuple[str, ...]:
-        """The standard prompts; before the model is there, all that there are."""
-        return available(self._loaded.model) if self._loaded else STANDARD
+    def load(self, model: str, precision: Precision) -> None:
+        """Load another model in the background, and forget the one that is there."""
+        if not model or not model.strip():
+            raise DataError("No model is named.", "Pick one, or type a hub id or a folder.")
+        self._preview = self._loading.preview(model.strip(), precision)
+        self._loading.start(model.strip(), precision)
+
+    def fit(self) -> None:
+        """Fit a space for the loaded model in the background."""
+        self._loading.start_fit()
+
+    def cancel_fit(self) -> None:
+        """Stop fitting."""
+        self._loading.cancel_fit()
+
+    @property
+    def stage(self) -> Stage:
+        """Where loading stands."""
+        return self._loading.stage
+
+    @property
+    def settled(self) -> bool:
+        """Nothing is being loaded: the model is there, or it will not come."""
+        return self._loading.loaded is not None or self._loading.failure is not None
+
+    def fingerprint(self) -> str:
+        """Changes when the model, its space or its usable runs do, so that pages know when to redraw."""
+        return "|".join((self.stage.kind, self.space_name(), *self.prompt_names(), *self._phases()))
+
+    def space_name(self) -> str:
+        """The name of the space that can be drawn now; "" where there is none."""
+        space = self.space
+        return space.name if space else ""
+
+    def trained(self) -> set[str]:
+        """Prompts that were trained on this space's refusal probe."""
+        runs = self._runs()
+        return set(runs.names()) if runs else set()
+
+    @property
+    def space(self) -> Space | None:
+        """The space that can be drawn now, if any."""
+        loaded = self._loading.loaded
+        return loaded.space if loaded else self._preview
+
+    # Pictures ----------------------------------------------------------------------------------------
+
+    def prompt_names(self) -> list[str]:
+        """Prompts that can be ticked: the standard ones of this model, then finished runs."""
+        loaded = self._loading.loaded
+        if loaded is None:
+            return [n for n in STANDARD if self.space is None or n in self.space.anchors.conditions]
+        return [*available(loaded.model), *(loaded.runs.usable() if loaded.runs else ())]
+
+    def geometry(self) -> views.Geometry | None:
+        """The space as pictures need it; None while there is none."""
+        space = self.space
+        if space is None:
+            return None
+        refusal = space.refusal
+        conditions = len(space.anchors.conditions)
+        return views.Geometry(
+            space.harmfulness.weight, space.harmfulness.bias,
+            None if refusal is None else refusal.weight, 0.0 if refusal is None else refusal.bias,
+            space.projection.explained, space.anchors.coordinates, np.tile(space.anchors.harmful, conditions),
+        )  # fmt: skip
+
+    def clouds(self, names: Sequence[str]) -> list[views.Cloud]:
+        """The anchors under those of the prompts that they are known under, in order."""
+        space = self.space
+        if space is None:
+            return []
+        anchors, runs = space.anchors, self._runs()
+        result = []
+        for name in names:
+            if name in anchors.conditions:
+                rows = anchors.rows(name)
+                coordinates, rates = anchors.coordinates[rows], anchors.refusal_rate[rows]
+            elif runs and name in runs.usable():
+                coordinates = space.projection.coordinates(runs.anchor_states(name))
+                rates = np.full(len(coordinates), np.nan)
+            else:
+                continue
+            result.append(views.Cloud(name, coordinates, anchors.harmful, rates, anchors.queries))
+        return result
+
+    # Queries -----------------------------------------------------------------------------------------
 
     def locate(self, query: str, prompts: Sequence[str]) -> dict[str, Any]:
         """Where `query` lies under each prompt: the same json as `python -m dro locate --json`."""
-        check_query(query)
-        loaded = self._need()
-        names = [_public_name(name) for name in prompts or available(loaded.model)]
-        with self._lock:
-            chosen = [resolve(name, loaded.model) for name in names]
-            points = locate(loaded.space, loaded.model, query, chosen, loaded.prefixes)
+        loaded = self._with_space()
+        points = self.points(query, prompts or available(loaded.model))
+        assert loaded.space is not None
         return {"space": loaded.space.name, "points": [point.as_dict() for point in points]}
 
-    def _need(self) -> Loaded:
-        if self._failure is not None:
-            raise self._failure
-        if self._loaded is None:
-            raise DroError(f"{text.LOADING}.", text.WAIT)
-        return self._loaded
+    def points(self, query: str, prompts: Sequence[str]) -> list[Point]:
+        """Where `query` lies under each prompt."""
+        check_query(query)
+        loaded = self._with_space()
+        chosen = [self._resolve(name, loaded) for name in _few(prompts)]
+        assert loaded.space is not None
+        with self._turns.visitor():
+            return locate(loaded.space, loaded.model, query, chosen, loaded.prefixes)
 
-    def _load(self) -> None:
+    def shift(self, point: Point, base: Point) -> float | None:
+        """How far `point` lies from `base` along the refusal direction, in standard deviations of the
+        anchors along it; None without a refusal probe."""
+        space = self._with_space().space
+        if space is None or space.refusal is None:
+            return None
+        spread = float((space.anchors.coordinates @ space.refusal.weight).std())
+        return ((point.refusal_logit or 0.0) - (base.refusal_logit or 0.0)) / spread
+
+    def check(self, query: str, prompts: Sequence[str]) -> None:
+        """Raise what is wrong with a query and its prompts before anything waits for the model."""
+        check_query(query)
+        for name in _few(prompts):
+            self.check_prompt(name)
+
+    def check_prompt(self, name: str) -> None:
+        """Raise where a visitor may not use this prompt, or where it is empty."""
+        loaded = self._loading.loaded
+        if loaded is not None:
+            self._resolve(name, loaded)
+
+    def answer(self, query: str, prompt: str, max_tokens: int = 24, seed: int = 0) -> dict[str, str]:
+        """What the model says: the same json as `python -m dro answer --json`."""
+        check_query(query)
+        loaded = self._need()
+        decoding = Decoding(min(int(max_tokens), MOST_ANSWER_TOKENS), seed=int(seed))
+        chosen = self._resolve(prompt, loaded)
+        with self._turns.visitor():
+            said = answers(loaded.model, chosen, [query], decoding, loaded.prefixes)[0][0]
+        return {"prompt": prompt, "answer": said, "verdict": judge(said).outcome}
+
+    def stream_answers(
+        self, query: str, prompts: Sequence[str], max_tokens: int
+    ) -> Iterator[list[tuple[str, str | None]]]:
+        """Answers under all prompts side by side, a word from each in turn.
+
+        Yields (text so far, verdict or None while it is being written) in the order of prompts.
+        """
+        check_query(query)
+        loaded = self._need()
+        decoding = Decoding(min(int(max_tokens), MOST_ANSWER_TOKENS))
+        streams = [
+            stream_answer(loaded.model, self._resolve(name, loaded), query, decoding, loaded.prefixes)
+            for name in _few(prompts)
+        ]
+        told: list[tuple[str, str | None]] = [("", None)] * len(streams)
+        going = set(range(len(streams)))
+        while going:
+            for index in sorted(going):
+                if self._loading.loaded is not loaded:
+                    raise DroError("The model was changed meanwhile.", "Ask again.")
+                with self._turns.visitor():
+                    said = next(streams[index], None)
+                if said is None:
+                    text_so_far = told[index][0]
+                    told[index] = (text_so_far, judge(text_so_far).outcome)
+                    going.discard(index)
+                else:
+                    told[index] = (said, None)
+            yield list(told)
+
+    @property
+    def judge_name(self) -> str:
+        """Who gives the verdicts."""
+        return PHRASES
+
+    # Runs --------------------------------------------------------------------------------------------
+
+    def configuration(self, preset: str, **changes: Any) -> Config:
+        """A preset with changes; DataError names a setting that cannot be."""
+        if preset not in PRESETS:
+            raise DataError(f"There is no preset {preset!r}.", f"Use {', '.join(PRESETS)}.")
+        from pydantic import ValidationError
+
         try:
-            with self._lock:
-                model = load(*self._wanted, progress=self._note)  # type: ignore[arg-type]  # checked there
-                self._loaded = Loaded(model, find(model), PrefixCache(model))
-        except DroError as error:
-            self._failure = error
+            return Config(**{**PRESETS[preset].model_dump(), **changes})
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(map(str, first["loc"]))
+            raise DataError(f"{name}: {first['msg'].lower()}.", "Correct that setting.") from None
 
-    def _note(self, label: str, share: float) -> None:
-        self._stage = (label, share)
+    def expect(self, config: Config) -> float | None:
+        """Seconds a run is likely to take; None while the model is loading."""
+        runs = self._runs()
+        return None if runs is None else runs.expect(config)
+
+    def start_run(self, config: Config, preset: str) -> Run:
+        """Queue a run."""
+        self._with_space().space.need_refusal()  # type: ignore[union-attr]
+        _public(config.init, self._runs_needed())
+        return self._runs_needed().start(config, preset)
+
+    def resume_run(self, name: str) -> Run:
+        """Go on with an interrupted run."""
+        return self._runs_needed().resume(name)
+
+    def run(self, name: str) -> Run:
+        """A run by its name."""
+        return self._runs_needed().get(name)
+
+    def run_names(self) -> list[str]:
+        """All runs of the loaded model, oldest first."""
+        runs = self._runs()
+        return runs.names() if runs else []
+
+    def active_run(self) -> Run | None:
+        """The run in progress, or the next one."""
+        runs = self._runs()
+        return runs.active() if runs else None
+
+    # Inside ------------------------------------------------------------------------------------------
+
+    def _phases(self) -> list[str]:
+        return [f"{name}:{self.run(name).phase}" for name in self.run_names()]
+
+    def _need(self) -> Loaded:
+        loaded = self._loading.loaded
+        if loaded is not None:
+            return loaded
+        if self._loading.failure is not None:
+            raise self._loading.failure
+        raise DroError(f"{text.LOADING}.", text.WAIT)
+
+    def _with_space(self) -> Loaded:
+        loaded = self._need()
+        if loaded.space is None:
+            raise DroError(f"There is no space for {loaded.model.name} yet.", text.FIT_FIRST)
+        return loaded
+
+    def _runs(self) -> Runs | None:
+        loaded = self._loading.loaded
+        return loaded.runs if loaded else None
+
+    def _runs_needed(self) -> Runs:
+        runs = self._with_space().runs
+        assert runs is not None
+        return runs
+
+    def _resolve(self, name: str, loaded: Loaded) -> SafetyPrompt:
+        if loaded.runs and isinstance(name, str) and name in loaded.runs.usable():
+            return loaded.runs.prompt(name)
+        return resolve(_public(name, loaded.runs), loaded.model)
 
 
-def _public_name(name: object) -> str:
+def health_of(space: Space) -> list[dict[str, Any]]:
+    """The space's health report."""
+    return [dict(check) for check in space.health]
+
+
+def provenance_of(space: Space) -> dict[str, Any]:
+    """Where the space comes from."""
+    return {"name": space.name, **dict(space.provenance)}
+
+
+def _few(prompts: Sequence[str]) -> Sequence[str]:
+    if not isinstance(prompts, (list, tuple)) or not 1 <= len(prompts) <= MOST_PROMPTS:
+        raise DataError("No prompt is chosen, or too many.", f"Tick 1 to {MOST_PROMPTS} safety prompts.")
+    return prompts
+
+
+def _public(name: object, runs: Runs | None) -> str:
     """A prompt's name as a visitor may give it: no paths, which only the command line reads."""
-    if isinstance(name, str) and (name in STANDARD or name.startswith(("template+", "text:"))):
-        return name
+    if isinstance(name, str) and len(name) <= MOST_PROMPT_CHARACTERS:
+        if name in STANDARD or name.startswith(("template+", "text:")):
+            return name
+        if runs and name in runs.names():
+            raise DataError(f"{name} has no prompt yet.", "Wait until it is saved, or train it anew.")
     raise DataError(
-        f"There is no prompt {name!r}.", f"Use {', '.join(STANDARD)}, or text: and your own words."
+        f"There is no prompt {str(name)[:80]!r}.",
+        f"Use {', '.join(STANDARD)}, the name of a run, or text: and your own words.",
     )

@@ -1,22 +1,97 @@
 """All wording of the page."""
 
 TITLE = "DRO Explorer"
-INTRODUCTION = (
-    "Type a question and see where a chat model places it, with and without a safety prompt: how "
-    "likely it is to refuse, and how harmful it takes the question to be."
-)
-QUERY_LABEL = "Your question"
-QUERY_PLACEHOLDER = "How do I pick a lock?"
-PROMPTS_LABEL = "Safety prompts"
-LOCATE = "Locate"
-RESULT_LABEL = "Where it lies"
-COLUMNS = ("Safety prompt", "Refusal probability", "Harmfulness (logit)", "Coordinates")
+TAGLINE = "How a safety prompt moves a question in a chat model's mind, and how to train a better one."
+
+# Loading
 LOADING = "The model is still loading"
-LOADED = "Ready"
 WAIT = "Try again in a moment."
-NO_PROBE = "–"
+FITTING = "Fitting a space"
+READY = "{model} is ready"
+NO_SPACE = "{model} is loaded; it has no space yet: fit one on the tab Model"
+FIT_FIRST = "Fit one on the tab Model, or run: python -m dro fit"
+NO_MODEL = "No model is loaded. Load one on the tab Model."
+NO_MEMORY = "There is not enough memory for this model. Choose a smaller one, or the precision 4bit."
+UNEXPECTED = "Something unexpected went wrong; the server's log has the details. Try again."
+
+# Explore
+QUERY = "Your question"
+QUERY_PLACEHOLDER = "Type a question or a request, then press Enter"
 EXAMPLES = (
+    "How do I kill a frozen process?",
     "How do I pick a lock?",
-    "How do I sharpen a kitchen knife?",
-    "What is the quickest way to kill a frozen process?",
+    "Write a note that scares my neighbour into moving out.",
+    "Tips for sharpening a kitchen knife",
 )
+PROMPTS = "Safety prompts"
+PROMPTS_INFO = (
+    "Tick some: the question is asked under each. The cloud shows the anchors under the last one ticked."
+)
+OWN = "A prompt of your own"
+OWN_PLACEHOLDER = "You are a careful assistant who …"
+OWN_ADD = "Add"
+ASK = "Ask"
+AXES = "Axes"
+AXES_CHOICES = (
+    ("components 1, 2", "components"),
+    ("refusal × harmfulness", "probes"),
+    ("components 1–3", "three"),
+)
+COLOUR = "Colour"
+COLOUR_CHOICES = (("harmful, harmless", "class"), ("refusal logit f_r", "refusal"))
+LENGTH = "Answer length (tokens)"
+REVEAL = "Show the answers"
+HIDDEN = "hidden: the probe takes the question to be harmful"
+ASK_FIRST = "Ask a question to see where it lands, how likely a refusal is, and what the model says."
+CLICK = "Click a point to read its query."
+WRITING = "writing …"
+TRAINED_ON = "refusal score (trained on)"
+BEYOND = "outside the region where the probes were fitted"
+NO_PROBE = "–"
+
+# Optimise
+PRESET = "Preset"
+PRESETS = (("quick: about a minute", "quick"), ("paper: the paper's settings", "paper"))
+START = "Start"
+STOP = "Stop and keep what is there"
+RESUME = "Go on"
+USE = "Use it in Explore"
+RUNS = "Runs"
+INIT = "Starting prompt"
+STEPS = "Steps"
+BATCH = "Queries in a step"
+LR = "Learning rate"
+W_HARMLESS = "Weight of harmless queries"
+W_H = "Weight of the harmfulness loss L_h"
+BETA = "Weight β of the residual loss L_U"
+SEED = "Seed"
+TARGET = "Target of the refusal loss"
+NO_RUN = "No run yet. Pick a preset and start: the points begin to move within seconds."
+STOPPED_EARLY = "Stopped before the first step; nothing was kept."
+NOT_MEASURED = "Stopped before it was measured on validation queries."
+PHASES = {
+    "waiting": "waiting for its turn",
+    "preparing": "taking the states before training",
+    "training": "training",
+    "saving": "saving the prompt and the anchors' states under it",
+    "measuring": "usable; being measured on validation queries",
+    "done": "done",
+    "stopped": "stopped",
+    "failed": "failed",
+    "interrupted": "interrupted: the server ended meanwhile; it can go on",
+}
+LOSSES = {
+    "total": "total",
+    "refusal": "refusal L_r",
+    "harmfulness": "w_h · harmfulness L_h",
+    "residual": "β · residual L_U",
+}
+
+# Model
+MODEL = "Model"
+MODEL_INFO = "A name of the list, a hub id (org/name), or a local folder. 7B models want 4bit and a GPU."
+PRECISION = "Precision"
+LOAD = "Load"
+FIT = "Fit its space"
+CANCEL = "Stop fitting"
+HEALTH = "How far to trust this space"

@@ -1,0 +1,51 @@
+// One plot: draws props.value (a figure's json) into the node that is there, at each change.
+const host = element.querySelector('.live-plot');
+const still = window.matchMedia('(prefers-reduced-motion: reduce)');
+let drawn = false, busy = false, again = false;
+
+function dressed(figure) {
+  const dark = document.body.classList.contains('dark');
+  const layout = Object.assign({autosize: true, uirevision: 'keep'}, figure.layout,
+    {paper_bgcolor: 'rgba(0,0,0,0)', plot_bgcolor: 'rgba(0,0,0,0)'});
+  layout.font = Object.assign({family: 'system-ui, sans-serif'}, layout.font, {color: dark ? '#e5e7eb' : '#1f2937'});
+  layout.hoverlabel = Object.assign({}, layout.hoverlabel,
+    {bgcolor: dark ? '#1f2937' : '#ffffff', bordercolor: '#94a3b8',
+     font: {size: 12, color: dark ? '#f1f5f9' : '#0f172a'}});
+  if (still.matches) delete layout.transition;
+  // uirevision does not keep a 3-D camera through Plotly.react.
+  const old = (drawn && host.layout) || {};
+  for (const key of Object.keys(old))
+    if (/^scene\d*$/.test(key) && old[key].camera && layout[key])
+      layout[key] = Object.assign({}, layout[key], {camera: old[key].camera});
+  return layout;
+}
+
+async function render() {
+  const figure = JSON.parse(props.value);
+  const config = {responsive: true, displaylogo: false, scrollZoom: false,
+    modeBarButtonsToRemove: ['select2d', 'lasso2d', 'autoScale2d', 'hoverClosestCartesian', 'hoverCompareCartesian',
+      'toggleSpikelines', 'zoom2d', 'pan2d', 'zoom3d', 'pan3d', 'orbitRotation', 'tableRotation',
+      'hoverClosest3d', 'resetCameraLastSave3d']};
+  await Plotly.react(host, figure.data, dressed(figure), config);
+  if (drawn) return;
+  drawn = true;
+  host.on('plotly_click', event => {
+    const point = event.points[0];
+    trigger('point_click', {customdata: point.customdata ?? null});
+  });
+  new ResizeObserver(() => { if (element.offsetParent) Plotly.Plots.resize(host); }).observe(element);
+  new MutationObserver(draw).observe(document.body, {attributeFilter: ['class']});
+}
+
+async function draw() {
+  if (!props.value || !element.isConnected) return;
+  if (typeof Plotly === 'undefined') { setTimeout(draw, 50); return; }
+  if (busy) { again = true; return; }
+  busy = true;
+  try {
+    do { again = false; await render(); await new Promise(done => setTimeout(done, 220)); } while (again);
+  } finally { busy = false; }
+}
+
+watch('value', draw);
+draw();

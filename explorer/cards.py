@@ -1,0 +1,198 @@
+"""Small pieces of html: legend, table, answers, rates, health. Whatever a visitor or a model wrote is text."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from explorer import text
+from explorer.views import Scatter
+
+VERDICTS = {"refused": "refused", "answered": "answered", "broken": "broken"}
+_MARKS = {"pass": "✓", "weak": "~", "fail": "✗"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A query under one prompt: probabilities in [0, 1], logits, shift in the anchors' standard deviations."""
+
+    prompt: str
+    refusal: float | None
+    harmfulness: float
+    shift: float | None
+    trained: bool
+    beyond: bool
+    verdict: str | None = None
+
+
+def legend(faint: str | None, focus: str | None) -> str:
+    """What the colours and shapes of the cloud mean."""
+    parts = [
+        '<span class="key"><i class="dot harmful"></i>harmful</span>',
+        '<span class="key"><i class="dot harmless"></i>harmless</span>',
+        '<span class="key"><i class="shape">◆</i>refused</span>',
+        '<span class="key"><i class="shape">●</i>answered</span>',
+        '<span class="key"><i class="shape">■</i>group mean</span>',
+        '<span class="key"><i class="query">★</i>your question</span>',
+    ]
+    if focus:
+        told = f"cloud: <b>{_escape(focus)}</b>"
+        if faint:
+            told += f" over <span class='faint'>{_escape(faint)}</span> (faint)"
+        parts.append(f'<span class="key">{told}</span>')
+    return f'<div class="legend">{"".join(parts)}</div>'
+
+
+def caption(view: Scatter | None) -> str:
+    """What the drawn boundary hides, in words."""
+    if view is None or view.arrow is None:
+        return '<p class="caption">This space has no refusal direction.</p>' if view else ""
+    if view.axes == "three":
+        return '<p class="caption">The purple arrow is the refusal direction. Drag to turn.</p>'
+    if view.axes == "probes":
+        return (
+            '<p class="caption">Both axes are probe logits over all components: right of the dashed line '
+            "the probe expects a refusal, above zero it takes the query to be harmful.</p>"
+        )
+    shadow = view.shadow
+    assert shadow is not None
+    return (
+        '<p class="caption">Dashed: f_r = 0 where the unseen components have the anchors\' mean. '
+        f"{shadow.wrong:,} of {shadow.total:,} anchors lie on its wrong side, since this plane holds "
+        f"{shadow.share:.0%} of the length of w_r.</p>"
+    )
+
+
+def table(rows: Sequence[Row], base: str) -> str:
+    """Refusal probability, harmfulness, shift and verdict for each prompt."""
+    if not rows:
+        return f'<p class="quiet">{text.ASK_FIRST}</p>'
+    lines = []
+    for row in rows:
+        refusal = text.NO_PROBE if row.refusal is None else _bar(row.refusal)
+        if row.trained:
+            refusal += (
+                f'<small title="This prompt was trained to raise this very score">{text.TRAINED_ON}</small>'
+            )
+        shift = text.NO_PROBE if row.shift is None else f"{row.shift:+.2f}"
+        mark = f' <span class="beyond" title="{text.BEYOND}">⚠</span>' if row.beyond else ""
+        lines.append(
+            f"<tr><th scope='row'>{_prompt(row.prompt)}{mark}</th><td>{refusal}</td>"
+            f"<td class='number'>{row.harmfulness:+.2f}</td><td class='number'>{shift}</td>"
+            f"<td>{_verdict(row.verdict)}</td></tr>"
+        )
+    beyond = f'<p class="caption">⚠ {text.BEYOND}: no score there is evidence.</p>'
+    return (
+        "<div class='scroll'><table class='facts'><thead><tr><th scope='col'>prompt</th>"
+        "<th scope='col'>refusal probability</th><th scope='col'>harmfulness<small>logit</small></th>"
+        f"<th scope='col'>shift<small>along refusal, sd, from {_escape(base)}</small></th>"
+        f"<th scope='col'>observed</th></tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+        + (beyond if any(r.beyond for r in rows) else "")
+    )
+
+
+def answers(prompts: Sequence[str], told: Sequence[tuple[str, str | None]], judge: str, hidden: bool) -> str:
+    """Answers side by side, each with its verdict; behind one click where `hidden`."""
+    cards = []
+    for prompt, (said, verdict) in zip(prompts, told, strict=True):
+        state = text.WRITING if verdict is None else f"{_verdict(verdict)} <small>judge: {judge}</small>"
+        body = f'<div class="said">{_escape(said) or "&nbsp;"}</div>'
+        if hidden:
+            body = f'<div class="veil">{text.HIDDEN}</div>{body}'
+        cards.append(
+            f'<article class="answer"><header>{_prompt(prompt)}<span>{state}</span></header>{body}</article>'
+        )
+    return f'<div class="answers{" veiled" if hidden else ""}" role="list">{"".join(cards)}</div>'
+
+
+def rates(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Before and after: refused, answered, broken on harmful and harmless queries, with intervals."""
+    if not rows:
+        return ""
+    lines = []
+    for row in rows:
+        lines.append(
+            f"<tr><th scope='row'>{_prompt(row['prompt'])}</th><td>{row['class']}</td>"
+            f"<td>{_interval(row)}</td><td class='number'>{row['refused']:g}</td>"
+            f"<td class='number'>{row['answered']:g}</td><td class='number'>{row['broken']:g}</td></tr>"
+        )
+    first = rows[0]
+    return (
+        "<div class='scroll'><table class='facts'><thead><tr><th scope='col'>prompt</th><th scope='col'>queries</th>"
+        "<th scope='col'>refused<small>95% interval</small></th><th scope='col'>refused</th>"
+        "<th scope='col'>answered</th><th scope='col'>broken</th></tr></thead>"
+        f"<tbody>{''.join(lines)}</tbody></table></div><p class='caption'>{first['n']} harmful and "
+        f"{first['n']} harmless queries of {_escape(first['set'])}, never trained on; greedy answers of 24 "
+        f"tokens, judge: {_escape(first['judge'])}, Wilson intervals.</p>"
+    )
+
+
+def health(checks: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any]) -> str:
+    """The health report in plain words, and where the space comes from."""
+    items = []
+    for check in checks:
+        value = check["value"]
+        shown = "" if value is None else f" <span class='number'>{value:g}</span>"
+        items.append(
+            f"<li class='{check['verdict']}'><b><span class='mark' aria-label='{check['verdict']}'>"
+            f"{_MARKS[check['verdict']]}</span> {_escape(check['name'])}</b>{shown} "
+            f"<em>{check['verdict']}</em><br>{_escape(check['meaning'])}</li>"
+        )
+    anchors, labels = provenance["anchors"], provenance["labels"]
+    facts = {
+        "space": provenance["name"],
+        "model": f"{provenance['model']}, revision {str(provenance['revision'])[:12]}, {provenance['precision']}",
+        "states": provenance["states"],
+        "prompts": ", ".join(provenance["prompts"]),
+        "anchors": f"{anchors['queries']} of {anchors['name']} (sha256 {anchors['sha256'][:12]})",
+        "labels": f"{labels['greedy']} greedy and {labels['samples']} sampled answers of "
+        f"{labels['max_tokens']} tokens each, judge: {labels['judge']}, answered in {labels['precision']}",
+        "projection": f"{provenance['projection']}, m = {provenance['m']}",
+    }
+    rows = "".join(f"<dt>{k}</dt><dd>{_escape(str(v))}</dd>" for k, v in facts.items())
+    return f"<ul class='health'>{''.join(items)}</ul><dl class='provenance'>{rows}</dl>"
+
+
+def progress(label: str, share: float, kind: str = "") -> str:
+    """One line with a bar: where something stands."""
+    done = max(0.0, min(1.0, share))
+    bar = "" if kind in ("ready", "failed", "no space") else (
+        f"<span class='track'><span style='width:{done:.1%}'></span></span>"
+    )  # fmt: skip
+    return (
+        f"<div class='status {kind.replace(' ', '-')}' role='status'><span>{_escape(label)}</span>{bar}</div>"
+    )
+
+
+def _prompt(name: str) -> str:
+    shown = name.removeprefix("text:")
+    short = shown if len(shown) <= 40 else f"{shown[:39]}…"
+    return f'<span title="{_escape(shown)}">{_escape(short)}</span>'
+
+
+def _bar(share: float) -> str:
+    return (
+        f"<span class='meter' role='img' aria-label='{share:.0%}'><span style='width:{share:.1%}'></span></span>"
+        f"<span class='number'>{share:.0%}</span>"
+    )
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    """A rate as a bar with its interval as a whisker."""
+    return (
+        f"<span class='meter wide'><span style='width:{row['rate']:.1%}'></span>"
+        f"<i style='left:{row['low']:.1%};width:{row['high'] - row['low']:.1%}'></i></span>"
+        f"<span class='number'>{row['rate']:.0%}</span><small>{row['low']:.0%} to {row['high']:.0%}</small>"
+    )
+
+
+def _verdict(verdict: str | None) -> str:
+    if verdict is None:
+        return "<span class='verdict none'>…</span>"
+    return f"<span class='verdict {verdict}'>{VERDICTS[verdict]}</span>"
+
+
+def _escape(told: str) -> str:
+    return html.escape(told)

@@ -1,0 +1,30 @@
+"""A plotly figure that is updated in place: the node, the zoom and the 3-D camera stay, clicks reach Python.
+
+gr.Plot mounts a new plot at every value. Here plotly redraws the one that is there; frames that come
+faster than they can be drawn are dropped, not queued. plotly.js comes from the installed package, so
+nothing is fetched from elsewhere and both sides have the same version.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gradio as gr
+import plotly
+
+PLOTLY_JS = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+_SCRIPT = (Path(__file__).resolve().parent.parent / "assets" / "live_plot.js").read_text(encoding="utf-8")
+
+
+def live_plot(label: str, value: str | None = None, height: int = 460, **options) -> gr.HTML:
+    """A plot whose value is a figure's json; `label` is its name for a screen reader.
+
+    Its event `point_click` carries the clicked point's customdata.
+    """
+    gr.set_static_paths([PLOTLY_JS])  # this one file only
+    return gr.HTML(
+        value=value, height=height, apply_default_css=False, js_on_load=_SCRIPT,
+        html_template=f"<div class='live-plot' role='img' aria-label='{label}' "
+        "style='width:100%;height:${height}px'></div>",
+        head=f'<script src="gradio_api/file={PLOTLY_JS}"></script>', **options,
+    )  # fmt: skip

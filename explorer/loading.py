@@ -1,0 +1,162 @@
+"""Loads models and fits spaces in the background, and says how far it is."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dro import fitting
+from dro.data import bundled
+from dro.errors import DataError, DroError, StoreError
+from dro.models import ChatModel, Precision, default_key, load
+from dro.registry import DEFAULT
+from dro.sources import cache_folder
+from dro.space import Space, cached_folder, find, save, shipped
+from dro.states import PrefixCache
+from explorer import text
+from explorer.runs import Bench, Runs, measure_rate
+from explorer.turns import Turns
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A model and what goes with it; `space` and `runs` are None until a space is fitted."""
+
+    model: ChatModel
+    prefixes: PrefixCache
+    space: Space | None
+    runs: Runs | None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where loading stands: "loading", "fitting", "ready", "no space" or "failed"; text and share done."""
+
+    kind: str
+    text: str
+    share: float = 0.0
+
+
+class Cancelled(Exception):  # noqa: N818 - nothing went wrong
+    """Somebody asked to stop fitting."""
+
+
+class Loading:
+    """Holds at most one model in memory."""
+
+    def __init__(self, turns: Turns, folder: Path | None = None) -> None:
+        self._turns = turns
+        self._runs_folder = folder or cache_folder() / "runs"
+        self._busy = threading.Lock()
+        self._cancel = threading.Event()
+        self.loaded: Loaded | None = None
+        self.stage = Stage("loading", text.LOADING)
+        self.failure: DroError | None = None
+
+    def preview(self, model: str, precision: Precision) -> Space | None:
+        """A space that can be drawn before the weights are there: the shipped one of the default model."""
+        return shipped(default_key(precision)) if model == DEFAULT else None
+
+    def start(self, model: str, precision: Precision) -> None:
+        """Load another model in the background; DataError while something else is under way."""
+        self._begin(lambda: self._load(model, precision), Stage("loading", f"{text.LOADING} {model}"))
+
+    def start_fit(self) -> None:
+        """Fit a space of the loaded model in the background."""
+        loaded = self.loaded
+        if loaded is None:
+            raise DataError(f"{text.LOADING}.", text.WAIT)
+        if loaded.space is not None:
+            raise DataError(f"{loaded.model.name} has a space already.", "There is nothing to fit.")
+        self._cancel.clear()
+        self._begin(lambda: self._fit(loaded), Stage("fitting", text.FITTING))
+
+    def cancel_fit(self) -> None:
+        """Stop fitting at the next model pass."""
+        self._cancel.set()
+
+    def _begin(self, work: Callable[[], None], stage: Stage) -> None:
+        if self.loaded and self.loaded.runs and self.loaded.runs.active():
+            raise DataError("A run is in progress on this model.", "Stop it first, or wait for its end.")
+        if not self._busy.acquire(blocking=False):
+            raise DataError(f"{self.stage.text} …", "Wait until that is done.")
+        self.stage, self.failure = stage, None
+
+        def guarded() -> None:
+            try:
+                work()
+            except DroError as error:
+                self.failure = error
+                self.stage = Stage("failed", str(error))
+            except Cancelled:
+                self._settle()
+            except MemoryError:
+                self.failure = DroError(text.NO_MEMORY)
+                self.stage = Stage("failed", text.NO_MEMORY)
+            except Exception:
+                logging.getLogger(__name__).exception("loading")
+                self.failure = DroError(text.UNEXPECTED)
+                self.stage = Stage("failed", text.UNEXPECTED)
+            finally:
+                self._busy.release()
+
+        threading.Thread(target=guarded, name="loading", daemon=True).start()
+
+    def _load(self, name: str, precision: Precision) -> None:
+        with self._turns.worker():
+            old, self.loaded = self.loaded, None
+            if old and old.runs:
+                old.runs.close()
+            del old
+            gc.collect()
+            model = load(name, precision, progress=self._note("loading"))
+            prefixes = PrefixCache(model)
+            try:
+                space: Space | None = find(model)
+            except StoreError as error:
+                logging.getLogger(__name__).info("%s", error)
+                space = None
+            self._set(model, prefixes, space)
+
+    def _fit(self, loaded: Loaded) -> None:
+        def pause() -> None:
+            self._turns.give_way()
+            if self._cancel.is_set():
+                raise Cancelled
+
+        with self._turns.worker():
+            fitted = fitting.fit(
+                loaded.model, bundled("anchors"), progress=self._note("fitting"), checkpoint=pause
+            )
+            save(fitted, cached_folder(loaded.model))
+            self._set(loaded.model, loaded.prefixes, fitted)
+
+    def _set(self, model: ChatModel, prefixes: PrefixCache, space: Space | None) -> None:
+        runs = None
+        if space is not None:
+            texts = bundled("anchors").texts[:24]
+            bench = Bench(model, space, prefixes, measure_rate(model, prefixes, texts))
+            runs = Runs(bench, self._runs_folder / model.key, self._turns)
+        self.loaded = Loaded(model, prefixes, space, runs)
+        self._settle()
+
+    def _settle(self) -> None:
+        loaded = self.loaded
+        if loaded is None:
+            self.stage = Stage("failed", text.NO_MODEL)
+            return
+        name = f"{loaded.model.name} ({loaded.model.precision})"
+        if loaded.space is None:
+            self.stage = Stage("no space", text.NO_SPACE.format(model=name))
+        else:
+            self.stage = Stage("ready", text.READY.format(model=name), 1.0)
+
+    def _note(self, kind: str) -> Callable[[str, float], None]:
+        def note(label: str, share: float) -> None:
+            self.stage = Stage(kind, label, share)
+
+        return note

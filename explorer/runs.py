@@ -1,0 +1,387 @@
+"""Optimisation runs that outlive the page: a worker trains, pages follow.
+
+A run belongs to a model and lives in a folder; a page that comes back, or another one, finds it by its
+name. What is over stays on disk and is listed again after a restart.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import re
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dro import store
+from dro.data import QuerySet, bundled
+from dro.errors import DataError, DroError, StoreError
+from dro.evaluate import Rate, evaluate
+from dro.generate import Decoding
+from dro.models import ChatModel
+from dro.optimise import CONFIG_FILE, STATES_FILE, Config, Optimisation, Step, read_curve
+from dro.prompts import SOFT_PROMPT_FILE, SafetyPrompt, resolve
+from dro.space import Space
+from dro.states import PrefixCache, last_token_states
+from explorer import text
+from explorer.turns import Turns
+
+PRESETS: dict[str, Config] = {
+    "quick": Config.model_validate({"steps": 30, "batch": 16, "validate_every": 0}),
+    "paper": Config.paper(validate_every=0),
+}
+MOST_STEPS, MOST_BATCH, MOST_WAITING = 1000, 100, 8
+WATCHED = 8
+"""Queries of each class watched, from either set: 16 trained on and 16 held out in all."""
+WATCH_SHARE = 0.15
+"""At most this share of a run's time goes into watching."""
+MEASURED_FILE, PAGE_FILE = "measured.json", "page.json"
+OVER = ("done", "stopped", "failed", "interrupted")
+_NAME = re.compile(r"dro-[a-z0-9.-]+-\d+")
+
+
+class StopRequested(Exception):  # noqa: N818 - nothing went wrong
+    """Somebody asked the run to stop."""
+
+
+@dataclass(frozen=True, eq=False)
+class Watched:
+    """The watch set: its queries, and their coordinates (n, m) at each look, by number of steps done."""
+
+    queries: QuerySet
+    trained: np.ndarray
+    looks: list[tuple[int, np.ndarray]] = field(default_factory=list)
+
+    @property
+    def harmful(self) -> np.ndarray:
+        return np.array([q.harmful for q in self.queries.queries])
+
+
+@dataclass(eq=False)
+class Run:
+    """One run as pages see it. `phase` is waiting, preparing, training, saving, measuring, or one of OVER.
+
+    expected: seconds it was expected to take. rates: on validation queries, before and after.
+    version: grows with every change, so that a page redraws only what is new.
+    """
+
+    name: str
+    preset: str
+    config: Config
+    folder: Path
+    expected: float
+    phase: str = "waiting"
+    message: str = ""
+    steps: list[Step] = field(default_factory=list)
+    watched: Watched | None = None
+    rates: list[Rate] = field(default_factory=list)
+    began: float = 0.0
+    seconds: float = 0.0
+    version: int = 0
+    usable: bool = False
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def over(self) -> bool:
+        return self.phase in OVER
+
+    def as_dict(self) -> dict[str, Any]:
+        """What the interface for programs tells of it."""
+        last = self.steps[-1] if self.steps else None
+        return {
+            "run": self.name, "phase": self.phase, "message": self.message, "preset": self.preset,
+            "step": len(self.steps), "steps": self.config.steps, "usable": self.usable,
+            "loss": last and last.loss, "expected_seconds": round(self.expected, 1),
+            "seconds": round(self.elapsed(), 1), "results": [r.as_dict() for r in self.rates],
+        }  # fmt: skip
+
+    def elapsed(self) -> float:
+        """Seconds since it began, or that it took."""
+        return self.seconds if self.over or not self.began else time.monotonic() - self.began
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a worker needs of the loaded model."""
+
+    model: ChatModel
+    space: Space
+    prefixes: PrefixCache
+    rate: float
+    """Tokens a second in a forward pass without gradients."""
+
+
+class Runs:
+    """The runs of one loaded model, and the worker that takes them one after the other."""
+
+    def __init__(self, bench: Bench, folder: Path, turns: Turns) -> None:
+        self._bench, self._folder, self._turns = bench, folder, turns
+        self._all: dict[str, Run] = {}
+        self._waiting: queue.Queue[Run | None] = queue.Queue()
+        self._lock = threading.Lock()
+        self._speed = 1.0
+        """How much longer steps take than foreseen, learned from the last run."""
+        self._before: dict[str, list[Rate]] = {}
+        self._read_folder()
+        threading.Thread(target=self._work, name="runs", daemon=True).start()
+
+    def names(self) -> list[str]:
+        """All runs, newest last."""
+        return list(self._all)
+
+    def usable(self) -> list[str]:
+        """Runs whose prompt can be used."""
+        return [name for name, run in self._all.items() if run.usable]
+
+    def get(self, name: str) -> Run:
+        """The run called `name`; DataError where there is none."""
+        if name not in self._all:
+            raise DataError(f"There is no run {name!r} of this model.", "Start one on the page Optimise.")
+        return self._all[name]
+
+    def active(self) -> Run | None:
+        """The run that is being worked on, or that waits to be."""
+        return next((run for run in self._all.values() if not run.over), None)
+
+    def expect(self, config: Config) -> float:
+        """Seconds that a run with these settings is likely to take, from click to the measured end."""
+        return expected_seconds(self._bench, config, self._speed)
+
+    def start(self, config: Config, preset: str) -> Run:
+        """Queue a new run; DataError where the settings ask for too much."""
+        check(config, self._bench.model)
+        with self._lock:
+            if sum(not run.over for run in self._all.values()) >= MOST_WAITING:
+                raise DataError(f"{MOST_WAITING} runs are waiting already.", "Wait for one to end.")
+            stem = f"dro-{config.init if config.init.isalpha() else 'own'}"
+            number = 1 + max((int(n.rsplit("-", 1)[1]) for n in self._all), default=0)
+            name = f"{stem}-{number}"
+            run = Run(name, preset, config, self._folder / name, self.expect(config))
+            self._all[name] = run
+        self._waiting.put(run)
+        return run
+
+    def resume(self, name: str) -> Run:
+        """Go on with a run that was interrupted."""
+        run = self.get(name)
+        if run.phase != "interrupted":
+            raise DataError(f"{name} was not interrupted.", "Start a new run.")
+        run.phase, run.message = "waiting", ""
+        run.stop.clear()
+        run.version += 1
+        self._waiting.put(run)
+        return run
+
+    def prompt(self, name: str) -> SafetyPrompt:
+        """A run's prompt under the run's name."""
+        run = self.get(name)
+        if not run.usable:
+            raise DataError(f"{name} has no prompt yet ({run.phase}).", "Wait until it is saved.")
+        found = resolve(str(run.folder), self._bench.model)
+        return SafetyPrompt(name, found.text, found.vectors)
+
+    def anchor_states(self, name: str) -> np.ndarray:
+        """States of the anchors under a run's prompt, (n, d_model)."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        path = self.get(name).folder / STATES_FILE
+        try:
+            return load_file(path)["after"]
+        except (OSError, KeyError, SafetensorError) as error:
+            raise StoreError(f"{path.name} of {name} is damaged ({error}).", "Train it anew.") from None
+
+    def close(self) -> None:
+        """Stop what runs and end the worker; the folder keeps what is there."""
+        for run in self._all.values():
+            run.stop.set()
+        self._waiting.put(None)
+
+    def _work(self) -> None:
+        while (run := self._waiting.get()) is not None:
+            run.began = time.monotonic()
+            try:
+                if run.stop.is_set():
+                    run.message = text.STOPPED_EARLY
+                    self._enter(run, "stopped")
+                    continue
+                with self._turns.worker():
+                    self._take(run)
+            except DroError as error:
+                run.message = str(error)
+                self._enter(run, "failed")
+            except Exception:
+                logging.getLogger(__name__).exception("run %s", run.name)
+                run.message = text.UNEXPECTED
+                self._enter(run, "failed")
+
+    def _take(self, run: Run) -> None:
+        """Train, save, measure; called with the turn, which it gives away between model passes."""
+        bench, stopped = self._bench, False
+
+        def pause() -> None:
+            self._turns.give_way()
+            if run.stop.is_set():
+                raise StopRequested
+
+        self._enter(run, "preparing")
+        anchors = bundled("anchors")
+        run.watched = watch_set(anchors, bundled("validation", "select"))
+        try:
+            self._look(run, run.watched, resolve(run.config.init, bench.model), pause)
+            optimisation = Optimisation(
+                bench.model, bench.space, run.config, anchors, None, run.folder, checkpoint=pause
+            )
+            store.write_json(run.folder / PAGE_FILE, {"preset": run.preset})
+            run.steps = optimisation.curve
+            self._train(run, optimisation, run.watched, pause)
+        except StopRequested:
+            stopped = True
+        if not run.steps:
+            run.message = text.STOPPED_EARLY
+            return self._enter(run, "stopped")
+        self._enter(run, "saving")
+        run.stop.clear()
+        # From here on a second click on stop ends the measuring; the prompt is saved in any case.
+        optimisation.when_idle(self._turns.give_way)
+        prompt = optimisation.finish()
+        with_states = last_token_states(bench.model, prompt, run.watched.queries.texts, None)
+        run.watched.looks.append((len(run.steps), bench.space.projection.coordinates(with_states)))
+        run.usable = True
+        self._enter(run, "measuring")
+        try:
+            run.rates = [*self._measure_start(run, pause), *self._measure(prompt, run.name, pause)]
+            store.write_json(run.folder / MEASURED_FILE, {"rates": [r.as_dict() for r in run.rates]})
+        except StopRequested:
+            run.message = text.NOT_MEASURED
+        return self._enter(run, "stopped" if stopped else "done")
+
+    def _train(self, run: Run, optimisation: Optimisation, watched: Watched, pause: Callable) -> None:
+        began, watching, last_look = time.monotonic(), 0.0, 0.0
+        for step in optimisation.steps():
+            if not run.steps:
+                self._enter(run, "training")
+            run.steps.append(step)
+            run.phase = "training"
+            run.version += 1
+            spent = time.monotonic() - began
+            if watching + last_look <= WATCH_SHARE * spent and step.step < run.config.steps:
+                before = time.monotonic()
+                self._look(run, watched, optimisation.prompt(), pause)
+                last_look = time.monotonic() - before
+                watching += last_look
+            pause()
+        foreseen = expected_step(self._bench, run.config)
+        if run.steps:
+            self._speed = float(np.median([s.seconds for s in run.steps])) / foreseen
+
+    def _look(self, run: Run, watched: Watched, prompt: SafetyPrompt, pause: Callable[[], None]) -> None:
+        states = last_token_states(self._bench.model, prompt, watched.queries.texts, None, checkpoint=pause)
+        watched.looks.append((len(run.steps), self._bench.space.projection.coordinates(states)))
+        run.version += 1
+
+    def _measure_start(self, run: Run, pause: Callable[[], None]) -> list[Rate]:
+        start = resolve(run.config.init, self._bench.model)
+        if start.digest not in self._before:
+            self._before[start.digest] = self._measure(start, start.name, pause)
+        return self._before[start.digest]
+
+    def _measure(self, prompt: SafetyPrompt, name: str, pause: Callable[[], None]) -> list[Rate]:
+        named = SafetyPrompt(name, prompt.text, prompt.vectors)
+        report = evaluate(self._bench.model, [named], [bundled("validation", "report")], Decoding(),
+                          checkpoint=pause)  # fmt: skip
+        return list(report.rates)
+
+    def _enter(self, run: Run, phase: str) -> None:
+        if phase in OVER:
+            run.seconds = time.monotonic() - run.began if run.began else 0.0
+        run.phase = phase
+        run.version += 1
+
+    def _read_folder(self) -> None:
+        """List what earlier sessions left; a folder that cannot be read is left alone."""
+        if not self._folder.is_dir():
+            return
+        for folder in sorted(self._folder.iterdir(), key=lambda f: f.stat().st_mtime):
+            if not _NAME.fullmatch(folder.name) or not (folder / CONFIG_FILE).is_file():
+                continue
+            try:
+                self._all[folder.name] = _read_run(folder, self._bench.space.name)
+            except (DroError, ValueError, KeyError, TypeError) as error:
+                logging.getLogger(__name__).warning("%s is left out: %s", folder.name, error)
+
+
+def _read_run(folder: Path, space: str) -> Run:
+    told = store.read_json(folder / CONFIG_FILE)
+    config = Config(**told["config"])
+    page = store.read_json(folder / PAGE_FILE) if (folder / PAGE_FILE).is_file() else {}
+    run = Run(folder.name, page.get("preset", "own"), config, folder, 0.0)
+    run.steps = read_curve(folder)
+    run.seconds = sum(step.seconds for step in run.steps)
+    run.usable = (folder / SOFT_PROMPT_FILE).is_file() and told["space"] == space
+    run.phase = "interrupted"
+    if run.usable:
+        run.phase = "done" if len(run.steps) == config.steps else "stopped"
+    elif told["space"] != space:
+        raise StoreError(f"{folder.name} was trained in another space ({told['space']}).")
+    if (folder / MEASURED_FILE).is_file():
+        rows = store.read_json(folder / MEASURED_FILE)["rates"]
+        run.rates = [Rate(**{("label" if k == "class" else k): v for k, v in row.items()}) for row in rows]
+    elif run.usable:
+        run.message = text.NOT_MEASURED
+    return run
+
+
+def watch_set(anchors: QuerySet, held_out: QuerySet) -> Watched:
+    """The first queries of each class, half of them trained on."""
+    trained, unseen = anchors.limit(WATCHED).queries, held_out.limit(WATCHED).queries
+    return Watched(
+        QuerySet("watched", (*trained, *unseen)),
+        np.repeat([True, False], [len(trained), len(unseen)]),
+    )
+
+
+def check(config: Config, model: ChatModel) -> None:
+    """Refuse settings that would keep the machine for hours, or that cannot be."""
+    if config.steps > MOST_STEPS:
+        raise DataError(f"{config.steps} steps.", f"The page takes up to {MOST_STEPS}; use the command line.")
+    if config.batch > MOST_BATCH:
+        raise DataError(f"A batch of {config.batch}.", f"The page takes up to {MOST_BATCH}.")
+    if resolve(config.init, model).text is None:
+        raise DataError(f"The prompt {config.init!r} has no tokens to train.", "Start from short.")
+
+
+def expected_step(bench: Bench, config: Config) -> float:
+    """Seconds of a step: forward, and backward to the inputs, which costs as much again."""
+    prompt = len(bench.model.tokenizer(resolve(config.init, bench.model).text or "")["input_ids"]) + 8
+    return 2.1 * (prompt + config.batch * _OWN_TOKENS) / bench.rate
+
+
+def expected_seconds(bench: Bench, config: Config, speed: float = 1.0) -> float:
+    """Seconds of a whole run: steps, watching, the anchors' states before and after, answers."""
+    steps = config.steps * expected_step(bench, config) * speed * (1 + WATCH_SHARE)
+    states = (2 * 200 + 4 * WATCHED) * _OWN_TOKENS / bench.rate
+    # Words come one at a time: a token of an answer costs about twice one that is read.
+    answers = 2 * 100 * (_OWN_TOKENS + 2.0 * 24) / bench.rate
+    return steps + states + answers
+
+
+_OWN_TOKENS = 19.5
+"""Mean length of the bundled queries and what follows them, in tokens of the default model."""
+
+
+def measure_rate(model: ChatModel, prefixes: PrefixCache, queries: Sequence[str]) -> float:
+    """Tokens a second through the model, the better of two passes (the first one warms up)."""
+    short = resolve("short", model)
+    last_token_states(model, short, queries[:4], prefixes)
+    best = float("inf")
+    for _ in range(2):
+        began = time.perf_counter()
+        last_token_states(model, short, queries, prefixes)
+        best = min(best, time.perf_counter() - began)
+    return len(queries) * _OWN_TOKENS / best

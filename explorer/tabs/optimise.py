@@ -1,0 +1,217 @@
+"""Optimise: train a safety prompt, watch queries move, measure it on queries it has never seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from dro.prompts import STANDARD
+from explorer import cards, figures, text, views
+from explorer.live_plot import live_plot
+from explorer.runs import MOST_BATCH, MOST_STEPS, PRESETS, Run
+from explorer.service import Service
+from explorer.tabs.errors import shown
+
+SETTINGS = ("init", "target", "steps", "batch", "lr", "harmless_weight", "harmfulness_weight",
+            "residual_weight", "seed")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Optimise:
+    """The widgets other tabs need. run: name of the run this page follows, kept in the browser."""
+
+    run: gr.BrowserState
+    use: gr.Button
+    seen: gr.State
+    runs: gr.Dropdown
+    following: list[Any]
+
+
+def build(service: Service) -> Optimise:
+    """Lay out and wire the tab."""
+    first = PRESETS["quick"].model_dump()
+    run = gr.BrowserState("", storage_key="dro-explorer-run", secret="dro-explorer")
+    seen = gr.State(("", -1))
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=4, min_width=300):
+            preset = gr.Radio(list(text.PRESETS), value="quick", label=text.PRESET, elem_id="preset")
+            expected = gr.HTML(elem_id="expected")
+            with gr.Row():
+                start = gr.Button(text.START, variant="primary", elem_id="start")
+                stop = gr.Button(text.STOP, variant="stop", visible=False, elem_id="stop")
+            with gr.Accordion("Settings", open=False):
+                init = gr.Dropdown(
+                    [n for n in STANDARD if n != "none"] + ["template+short"], value=first["init"], label=text.INIT,
+                    allow_custom_value=True, info="or text: and your own words",
+                )  # fmt: skip
+                with gr.Row():
+                    steps = gr.Number(
+                        first["steps"], label=text.STEPS, precision=0, minimum=1, maximum=MOST_STEPS
+                    )
+                    batch = gr.Number(
+                        first["batch"], label=text.BATCH, precision=0, minimum=2, maximum=MOST_BATCH
+                    )
+                    lr = gr.Number(first["lr"], label=text.LR, minimum=0, maximum=1, step=0.0005)
+                target = gr.Radio(["absolute", "difference"], value=first["target"], label=text.TARGET)
+                with gr.Row():
+                    harmless = gr.Number(first["harmless_weight"], label=text.W_HARMLESS, minimum=0)
+                    w_h = gr.Number(first["harmfulness_weight"], label=text.W_H, minimum=0)
+                    beta = gr.Number(first["residual_weight"], label=text.BETA, minimum=0, step=0.001)
+                    seed = gr.Number(first["seed"], label=text.SEED, precision=0, minimum=0)
+            runs = gr.Dropdown([], label=text.RUNS, interactive=True, elem_id="runs", visible=False)
+            with gr.Row():
+                use = gr.Button(text.USE, visible=False, variant="primary", elem_id="use")
+                resume = gr.Button(text.RESUME, visible=False, elem_id="resume")
+        with gr.Column(scale=7, min_width=340):
+            told = gr.HTML(f'<p class="quiet">{text.NO_RUN}</p>', elem_id="run-status")
+            watch = live_plot("Watched queries: refusal against harmfulness, moving as the prompt trains",
+                              _resting(service), 380, elem_id="watch-plot")  # fmt: skip
+            results = gr.HTML(elem_id="results")
+            curve = live_plot("Loss by step", None, 240, elem_id="curve-plot")
+
+    widgets = {"init": init, "target": target, "steps": steps, "batch": batch, "lr": lr,
+               "harmless_weight": harmless, "harmfulness_weight": w_h, "residual_weight": beta,
+               "seed": seed}  # fmt: skip
+    settings = [widgets[name] for name in SETTINGS]
+    following = [told, watch, curve, results, stop, start, use, resume, seen]
+    quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+
+    def choose(preset: str) -> list[Any]:
+        config = PRESETS[preset].model_dump()
+        return [config[name] for name in SETTINGS]
+
+    def expect(preset: str, *values: Any) -> str:
+        with shown():
+            seconds = service.expect(_config(service, preset, values))
+        if seconds is None:
+            return f'<p class="quiet">{text.LOADING}.</p>'
+        return f'<p class="quiet">About <b>{_duration(seconds)}</b> on this machine, to the measured end.</p>'
+
+    def begin(preset: str, *values: Any) -> tuple:
+        with shown():
+            started = service.start_run(_config(service, preset, values), preset)
+        return started.name, gr.Dropdown(_labels(service), value=started.name, visible=True), ("", -1)
+
+    def end(name: str) -> str:
+        with shown():
+            service.run(name).stop.set()
+        return cards.progress("Stopping after this step …", 0.0)
+
+    def go_on(name: str) -> tuple:
+        with shown():
+            service.resume_run(name)
+        return ("", -1)
+
+    preset.change(choose, preset, settings, **quick).then(expect, [preset, *settings], expected, **quick)
+    for widget in settings:
+        widget.input(expect, [preset, *settings], expected, **quick)
+    start.click(begin, [preset, *settings], [run, runs, seen], **quick)
+    stop.click(end, run, told, **quick)
+    resume.click(go_on, run, seen, **quick)
+    runs.input(lambda name: (name, ("", -1)), runs, [run, seen], **quick)
+    tab = Optimise(run, use, seen, runs, following)
+    return tab
+
+
+def follow(service: Service, name: str, seen: tuple[str, int]) -> list[Any]:
+    """What changed on a run since this page last looked; `seen` is (run, version)."""
+    try:
+        run = service.run(name) if name else None
+    except Exception:  # the model was changed, or the run belongs to another server
+        run = None
+    run = run or service.active_run()
+    if run is None:
+        return [gr.skip()] * 9
+    fresh = (run.name, run.version) != tuple(seen)
+    told = cards.progress(_status(run), _share(run), "ready" if run.over else run.phase)
+    if not fresh:
+        # Only the clock moves.
+        return [gr.skip() if run.over else told, *[gr.skip()] * 8]
+    plots = [_watch_json(service, run), _curve_json(run)]
+    return [
+        told, *(gr.skip() if p is None else p for p in plots), cards.rates([r.as_dict() for r in run.rates]),
+        gr.Button(visible=not run.over), gr.Button(interactive=True), gr.Button(visible=run.usable),
+        gr.Button(visible=run.phase == "interrupted"), (run.name, run.version),
+    ]  # fmt: skip
+
+
+def labels(service: Service) -> list[tuple[str, str]]:
+    """All runs, newest first, with where they stand."""
+    return _labels(service)
+
+
+def _labels(service: Service) -> list[tuple[str, str]]:
+    found = []
+    for name in reversed(service.run_names()):
+        run = service.run(name)
+        found.append((f"{name} · {run.preset}, {run.config.steps} × {run.config.batch} · {run.phase}", name))
+    return found
+
+
+def _config(service: Service, preset: str, values: tuple[Any, ...]):
+    changes = {name: value for name, value in zip(SETTINGS, values, strict=True) if value is not None}
+    return service.configuration(preset, **changes)
+
+
+def _status(run: Run) -> str:
+    spent = run.elapsed()
+    where = text.PHASES[run.phase]
+    if run.phase == "training":
+        where = f"step {len(run.steps)} of {run.config.steps}"
+    line = f"{run.name}: {where} · {_duration(spent)}"
+    if not run.over and run.expected > spent:
+        line += f", about {_duration(run.expected - spent)} to go"
+    if run.phase in ("done", "stopped") and run.steps:
+        line += f" · {len(run.steps)} of {run.config.steps} steps"
+    return f"{line}. {run.message}" if run.message else line
+
+
+def _share(run: Run) -> float:
+    return 1.0 if run.over else min(0.99, run.elapsed() / max(run.expected, 1.0))
+
+
+def _watch_json(service: Service, run: Run) -> str | None:
+    geometry, watched = service.geometry(), run.watched
+    if geometry is None or watched is None or not watched.looks:
+        return _resting(service)
+    view = views.watch(
+        geometry,
+        watched.looks[0][1],
+        watched.looks[-1][1],
+        watched.harmful,
+        watched.trained,
+        watched.queries.texts,
+    )
+    return figures.watch(view).to_json()
+
+
+def _resting(service: Service) -> str | None:
+    """The empty plane, before any run."""
+    geometry = service.geometry()
+    if geometry is None or geometry.refusal is None:
+        return None
+    none = np.empty((0, geometry.m))
+    nobody = np.empty(0, dtype=bool)
+    return figures.watch(views.watch(geometry, none, none, nobody, nobody, [])).to_json()
+
+
+def _curve_json(run: Run) -> str:
+    config = run.config
+    terms = {
+        "refusal": [s.refusal for s in run.steps],
+        "harmfulness": [config.harmfulness_weight * s.harmfulness for s in run.steps],
+        "residual": [config.residual_weight * s.residual for s in run.steps],
+        "total": [s.loss for s in run.steps],
+    }
+    view = views.Curve([s.step for s in run.steps], terms, text.LOSSES, config.steps)
+    return figures.curve(view).to_json()
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.1f} min" if minutes < 10 else f"{minutes:.0f} min"

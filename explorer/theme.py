@@ -1,0 +1,32 @@
+"""Colours, shapes and the page's style; chosen to be read on light and on dark, and without colour."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gradio as gr
+
+CSS = Path(__file__).resolve().parent.parent / "assets" / "style.css"
+
+
+def theme() -> gr.themes.Base:
+    """A quiet theme whose text passes contrast on both grounds; no fonts from elsewhere."""
+    return gr.themes.Default(
+        primary_hue=gr.themes.colors.indigo,
+        neutral_hue=gr.themes.colors.slate,
+        font=["system-ui", "sans-serif"],
+        font_mono=["ui-monospace", "monospace"],
+        radius_size=gr.themes.sizes.radius_md,
+        spacing_size=gr.themes.sizes.spacing_sm,
+    ).set(
+        layout_gap="10px",
+        block_padding="8px 10px",
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_300",
+        block_label_text_color="*neutral_700",
+        block_label_text_color_dark="*neutral_200",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
+    )
