@@ -10,7 +10,7 @@ import gradio as gr
 
 from dro.errors import DataError
 from explorer.service import Service
-from explorer.tabs.errors import shown
+from explorer.messages import shown
 
 _POLL = 0.5
 

@@ -171,6 +171,7 @@ def _query(view: Scatter, three: bool):
 def _trace(three: bool, xy: np.ndarray, **options):
     options.setdefault("showlegend", False)
     if three:
+        options.get("textfont", {}).pop("shadow", None)  # flat text only
         return go.Scatter3d(x=_list(xy[:, 0]), y=_list(xy[:, 1]), z=_list(xy[:, 2]), **options)
     return go.Scatter(x=_list(xy[:, 0]), y=_list(xy[:, 1]), cliponaxis=False, **options)
 

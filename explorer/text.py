@@ -27,7 +27,7 @@ PROMPTS = "Safety prompts"
 PROMPTS_INFO = (
     "Tick some: the question is asked under each. The cloud shows the anchors under the last one ticked."
 )
-OWN = "A prompt of your own"
+OWN = "A prompt of your own, answer length"
 OWN_PLACEHOLDER = "You are a careful assistant who …"
 OWN_ADD = "Add"
 ASK = "Ask"

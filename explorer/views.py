@@ -152,8 +152,9 @@ def scatter(
     extent = [geometry.place(geometry.anchors, axes), xy]
     extent += [geometry.place(cloud.coordinates, axes) for cloud in clouds]
     ranges = _ranges(extent)
+    width = len(ranges)
     means = {
-        kind: np.array([_mean(geometry, cloud, kind, axes) for cloud in clouds]).reshape(len(clouds), -1)
+        kind: np.array([_mean(geometry, cloud, kind, axes) for cloud in clouds]).reshape(-1, width)
         for kind in (True, False)
     }
     boundary, shadow = _boundary(geometry, axes, ranges)
@@ -223,9 +224,9 @@ def _boundary(
         return None, None
     if axes == "probes":
         return np.array([[0.0, ranges[1][0]], [0.0, ranges[1][1]]]), None
-    seen = geometry.refusal[:2]
+    seen = _padded(geometry.refusal[None], 2)[0]
     offset = float(geometry.centre[2:] @ geometry.refusal[2:]) + geometry.refusal_bias
-    drawn = geometry.anchors[:, :2] @ seen + offset
+    drawn = _padded(geometry.anchors, 2) @ seen + offset
     true = geometry.anchors @ geometry.refusal + geometry.refusal_bias
     norm = float(np.linalg.norm(geometry.refusal))
     shadow = Shadow(

@@ -15,7 +15,7 @@ from explorer import cards, figures, text, views
 from explorer.live_plot import live_plot
 from explorer.service import BASE, Service
 from explorer.session import Place, Session
-from explorer.tabs.errors import shown
+from explorer.messages import shown
 
 _REDRAW = 0.25
 """Seconds between redraws while answers are written."""
@@ -113,7 +113,7 @@ def build(service: Service) -> Explore:
                              elem_id="space-plot")  # fmt: skip
             caption = gr.HTML(caption_html)
             picked = gr.HTML(f'<p class="quiet">{text.CLICK}</p>', elem_id="picked")
-            with gr.Row():
+            with gr.Group(elem_id="controls"):
                 axes = gr.Radio(list(text.AXES_CHOICES), value="components", label=text.AXES)
                 colour = gr.Radio(list(text.COLOUR_CHOICES), value="class", label=text.COLOUR)
         with gr.Column(scale=5, min_width=320):
@@ -130,10 +130,9 @@ def build(service: Service) -> Explore:
                 own = gr.Textbox(placeholder=text.OWN_PLACEHOLDER, show_label=False, lines=2, max_length=3900,
                                  elem_id="own")  # fmt: skip
                 add = gr.Button(text.OWN_ADD, size="sm")
+                length = gr.Slider(8, 120, value=48, step=8, label=text.LENGTH)
             facts = gr.HTML(table(service, first), elem_id="facts")
-    with gr.Row(visible=False) as answer_bar:
-        length = gr.Slider(8, 120, value=48, step=8, label=text.LENGTH, scale=3)
-        reveal = gr.Button(text.REVEAL, visible=False, scale=1, elem_id="reveal")
+            reveal = gr.Button(text.REVEAL, visible=False, size="sm", elem_id="reveal")
     said = gr.HTML(elem_id="answers")
 
     drawn = [plot, legend, caption]
@@ -148,13 +147,13 @@ def build(service: Service) -> Explore:
         with shown():
             service.check(asked, ticked)
             while not service.settled:  # loading is visible above; what needs the model waits for it
-                yield (now, *[gr.skip()] * 7)
+                yield (now, *[gr.skip()] * 6)
                 time.sleep(0.3)
             now.ask(asked, service.space_name())
             locate(service, now, now.ticked)
         yield (
             now, *picture(service, now, axes, colour), table(service, now), answers(service, now),
-            gr.Row(visible=True), gr.Button(visible=now.harmful),
+            gr.Button(visible=now.harmful),
         )  # fmt: skip
 
     def catch_up(now: Session, axes: str, colour: str) -> tuple:
@@ -206,7 +205,7 @@ def build(service: Service) -> Explore:
     outputs = [session, *drawn, facts, said]
     writing = []
     asking = gr.on([ask.click, query.submit], None, js=_VEIL, **quick)
-    asked = asking.then(ask_now, [session, query, *chosen[1:]], [*outputs, answer_bar, reveal], **slow)
+    asked = asking.then(ask_now, [session, query, *chosen[1:]], [*outputs, reveal], **slow)
     writing.append(asked.success(write, [session, length], [session, said, facts], **slow))
     ticking = prompts.input(draw, chosen, outputs, **quick)
     added = add.click(add_own, [session, own, prompts], [session, prompts, own], **quick)

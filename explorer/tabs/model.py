@@ -11,7 +11,7 @@ from dro.models import PRECISIONS
 from dro.registry import REGISTRY
 from explorer import cards, text
 from explorer.service import Service, health_of, provenance_of
-from explorer.tabs.errors import shown
+from explorer.messages import shown
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from explorer import cards, figures, text, views
 from explorer.live_plot import live_plot
 from explorer.runs import MOST_BATCH, MOST_STEPS, PRESETS, Run
 from explorer.service import Service
-from explorer.tabs.errors import shown
+from explorer.messages import shown
 
 SETTINGS = ("init", "target", "steps", "batch", "lr", "harmless_weight", "harmfulness_weight",
             "residual_weight", "seed")  # fmt: skip
