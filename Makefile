@@ -7,13 +7,13 @@ DEFAULT_MODEL := qwen2.5-coder-0.5b
 # so that nobody downloads gigabytes of CUDA libraries for nothing.
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: app test unit model-tests check model clean
+.PHONY: app test unit model-tests browser-tests check model clean
 .DELETE_ON_ERROR:
 
 app: $(VENV)/.run model
 	$(PY) app.py
 
-test: check unit model-tests
+test: check unit model-tests browser-tests
 
 check: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
@@ -22,10 +22,13 @@ check: $(VENV)/.dev
 	$(VENV)/bin/lint-imports
 
 unit: $(VENV)/.dev
-	$(PY) -m pytest -m "not model"
+	$(PY) -m pytest -m "not model and not browser"
 
 model-tests: $(VENV)/.dev model
 	$(PY) -m pytest -m model
+
+browser-tests: $(VENV)/.browser model
+	$(PY) -m pytest -m browser
 
 model: $(VENV)/.run
 	$(PY) -m dro models --fetch $(DEFAULT_MODEL)
@@ -40,6 +43,14 @@ $(VENV)/.run: requirements.txt
 
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.run
 	$(PY) -m pip install --progress-bar on -r requirements-dev.txt
+	touch $@
+
+# Debian's Chromium: the test tool's own download is not to be had everywhere.
+$(VENV)/.browser: $(VENV)/.dev
+	command -v chromium >/dev/null || command -v chromium-browser >/dev/null || test -n "$$CHROMIUM" || \
+	{ root=$$([ $$(id -u) = 0 ] || echo sudo); $$root apt-get update -qq && \
+	$$root apt-get install -qq -y --no-install-recommends chromium fonts-dejavu-core; } || \
+	{ echo 'Install Chromium (apt-get install chromium), or name it: make test CHROMIUM=/path/to/chromium'; exit 1; }
 	touch $@
 
 clean:

@@ -12,6 +12,8 @@ function dressed(figure) {
     {bgcolor: dark ? '#1f2937' : '#ffffff', bordercolor: '#94a3b8',
      font: {size: 12, color: dark ? '#f1f5f9' : '#0f172a'}});
   if (still.matches) delete layout.transition;
+  // A finger scrolls the page; it does not draw a box.
+  if (window.matchMedia('(pointer: coarse)').matches) layout.dragmode = false;
   // uirevision does not keep a 3-D camera through Plotly.react.
   const old = (drawn && host.layout) || {};
   for (const key of Object.keys(old))
@@ -23,7 +25,7 @@ function dressed(figure) {
 async function render() {
   const figure = JSON.parse(props.value);
   const config = {responsive: true, displaylogo: false, scrollZoom: false,
-    modeBarButtonsToRemove: ['select2d', 'lasso2d', 'autoScale2d', 'hoverClosestCartesian', 'hoverCompareCartesian',
+    modeBarButtonsToRemove: ['toImage', 'select2d', 'lasso2d', 'autoScale2d', 'hoverClosestCartesian', 'hoverCompareCartesian',
       'toggleSpikelines', 'zoom2d', 'pan2d', 'zoom3d', 'pan3d', 'orbitRotation', 'tableRotation',
       'hoverClosest3d', 'resetCameraLastSave3d']};
   await Plotly.react(host, figure.data, dressed(figure), config);

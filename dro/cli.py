@@ -191,7 +191,7 @@ def answer(
 ) -> None:
     """Let the model answer a query under a safety prompt, and judge the answer."""
     from dro import refusal
-    from dro.generate import Decoding, stream_answer
+    from dro.generate import Decoding, answers
     from dro.progress import on_stderr
     from dro.prompts import resolve
 
@@ -201,7 +201,7 @@ def answer(
         chat = _load(model, precision, rendering, progress)
         if space is not None:
             _space(chat, space)
-    *_, text = stream_answer(chat, resolve(prompt, chat), query, decoding)
+    text = answers(chat, resolve(prompt, chat), [query], decoding)[0][0]
     verdict = refusal.judge(text)
     table = _table("prompt", "answer", "verdict")
     table.add_row(prompt, text, verdict.outcome)

@@ -18,7 +18,16 @@ from dro.errors import DataError, ModelError
 from dro.models import ChatModel
 from dro.prompts import SafetyPrompt
 from dro.sources import Progress, silent
-from dro.states import PrefixCache, own_ids, packs, run_prefix
+from dro.states import (
+    PrefixCache,
+    empty_prefix,
+    own_ids,
+    packs,
+    prefix_embeddings,
+    prefix_ids,
+    prompt_vectors,
+    run_prefix,
+)
 
 BATCH_ROWS = 128
 PREFILL_TOKENS = 2048
@@ -80,7 +89,9 @@ def answers(
     for group in packs([len(o) for o in own], PREFILL_TOKENS):
         for start in range(0, len(group), rows_at_once):
             batch = group[start : start + rows_at_once]
-            stream = _decode(model, prefix, [own[i] for i in batch], [queries[i] for i in batch], decoding)
+            flat = model.embed([token for i in batch for token in own[i]])
+            lengths = [len(own[i]) for i in batch]
+            stream = _decode(model, prefix, flat, lengths, [queries[i] for i in batch], decoding)
             ids: list[list[int]] = []
             for so_far in stream:
                 ids = so_far
@@ -94,34 +105,51 @@ def answers(
     return texts
 
 
-def stream_answer(
-    model: ChatModel,
-    prompt: SafetyPrompt,
-    query: str,
-    decoding: Decoding = Decoding(),
-    prefixes: PrefixCache | None = None,
-) -> Iterator[str]:
-    """One answer as it grows: the whole text so far, after every token."""
-    own = own_ids(model, prompt, [query])
-    prefix = prefixes.get(prompt) if prefixes else run_prefix(model, prompt)
-    for ids in _decode(model, prefix, own, [query], decoding):
-        # An unfinished character is held back until its last byte is there.
-        yield model.tokenizer.decode(ids[0], skip_special_tokens=True).rstrip("\ufffd").lstrip()
+def stream_answers(
+    model: ChatModel, prompts: Sequence[SafetyPrompt], query: str, decoding: Decoding = Decoding()
+) -> Iterator[list[tuple[str, bool]]]:
+    """Answers to one query under several prompts at once: after every token, each (text so far, ended).
+
+    All prompts go through the model together, each with its whole sequence as its own: a token costs
+    hardly more for five prompts than for one, since reading the weights is what takes time.
+    """
+    parts = []
+    for prompt in prompts:
+        own = model.embed(own_ids(model, prompt, [query])[0])
+        before = prefix_embeddings(model, prefix_ids(model, prompt), prompt_vectors(model, prompt))
+        parts.append(torch.cat([before, own]))
+    lengths = [len(part) for part in parts]
+    nothing = empty_prefix(model)
+    stream = _decode(model, nothing, torch.cat(parts), lengths, [query] * len(prompts), decoding)
+    before_that = [-1] * len(prompts)
+    texts, ended = [""] * len(prompts), [False] * len(prompts)
+    for ids in stream:
+        for place, answer in enumerate(ids):
+            # An answer that did not grow has met its end.
+            ended[place] = len(answer) == before_that[place] or len(answer) == decoding.max_tokens
+            before_that[place] = len(answer)
+            # An unfinished character is held back until its last byte is there.
+            spelled = model.tokenizer.decode(answer, skip_special_tokens=True)
+            texts[place] = spelled.rstrip("\ufffd").lstrip()
+        yield list(zip(texts, ended, strict=True))
+    yield [(said, True) for said in texts]
 
 
 @torch.no_grad()
-def _decode(model: ChatModel, prefix: shared_prefix.KeyValues, own: Sequence[Sequence[int]],
+def _decode(model: ChatModel, prefix: shared_prefix.KeyValues, flat: torch.Tensor, lengths: Sequence[int],
             queries: Sequence[str], decoding: Decoding) -> Iterator[list[list[int]]]:  # fmt: skip
-    """Yield, after each token, the ids of all answers so far: query by query, sample by sample."""
+    """Yield, after each token, the ids of all answers so far: query by query, sample by sample.
+
+    flat: embeddings of all that follows the shared prefix, query after query; lengths: of each.
+    """
     device, samples = model.device, decoding.samples
-    layout = shared_prefix.Packed(prefix.length, [len(o) for o in own], device, prefix, keep=True)
-    flat = model.embed([i for o in own for i in o])
+    layout = shared_prefix.Packed(prefix.length, list(lengths), device, prefix, keep=True)
     hidden = shared_prefix.forward(model.backbone, flat[None], layout.position_ids, layout)
     hidden = hidden[0, layout.last].repeat_interleave(samples, dim=0)
     assert layout.own is not None
-    rows = torch.arange(len(own), device=device).repeat_interleave(samples)
+    rows = torch.arange(len(lengths), device=device).repeat_interleave(samples)
     decode = shared_prefix.Decode(prefix, layout.own.select(rows), layout.valid[rows], decoding.max_tokens)
-    positions = prefix.length + torch.tensor([len(o) for o in own], device=device)[rows]
+    positions = prefix.length + torch.tensor(list(lengths), device=device)[rows]
     choose = _Chooser(queries, decoding)
     result: list[list[int]] = [[] for _ in range(len(rows))]
     active = list(range(len(rows)))

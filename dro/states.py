@@ -85,7 +85,7 @@ def run_prefix(model: ChatModel, prompt: SafetyPrompt) -> KeyValues:
     if len(embeddings):
         shared_prefix.forward(model.backbone, embeddings[None], positions, layout)
     else:
-        layout.cache = _empty_prefix(model)
+        layout.cache = empty_prefix(model)
     return layout.cache
 
 
@@ -150,7 +150,7 @@ def packs(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
         yield group
 
 
-def _empty_prefix(model: ChatModel) -> KeyValues:
+def empty_prefix(model: ChatModel) -> KeyValues:
     """A prefix of no tokens: some templates begin with the query when there is no system segment."""
     config = model.model.config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads

@@ -9,8 +9,8 @@ from typing import Any
 import gradio as gr
 
 from dro.errors import DataError
-from explorer.service import Service
 from explorer.messages import shown
+from explorer.service import Service
 
 _POLL = 0.5
 
@@ -24,8 +24,13 @@ def build(service: Service) -> None:
             return service.locate(query, prompts)
         raise AssertionError
 
-    def answer(query: str, prompt: str = "template", max_tokens: int = 24, seed: int = 0) -> dict[str, str]:
-        """Answer a query under a safety prompt; the verdict is the phrase judge's."""
+    def answer(
+        query: str, prompt: str = "template", max_tokens: int = 24, seed: int | None = None
+    ) -> dict[str, str]:
+        """Answer a query under a safety prompt; the verdict is the phrase judge's.
+
+        Greedy without a seed, sampled with one.
+        """
         with shown():
             return service.answer(query, prompt, max_tokens, seed)
         raise AssertionError

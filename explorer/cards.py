@@ -86,8 +86,8 @@ def table(rows: Sequence[Row], base: str) -> str:
     beyond = f'<p class="caption">⚠ {text.BEYOND}: no score there is evidence.</p>'
     return (
         "<div class='scroll'><table class='facts'><thead><tr><th scope='col'>prompt</th>"
-        "<th scope='col'>refusal probability</th><th scope='col'>harmfulness<small>logit</small></th>"
-        f"<th scope='col'>shift<small>along refusal, sd, from {_escape(base)}</small></th>"
+        "<th scope='col'>refusal<small>probability</small></th><th scope='col'>harmfulness<small>logit</small></th>"
+        f"<th scope='col'>shift<small>sd from {_escape(base)}</small></th>"
         f"<th scope='col'>observed</th></tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
         + (beyond if any(r.beyond for r in rows) else "")
     )
@@ -174,7 +174,8 @@ def _prompt(name: str) -> str:
 
 def _bar(share: float) -> str:
     return (
-        f"<span class='meter' role='img' aria-label='{share:.0%}'><span style='width:{share:.1%}'></span></span>"
+        f"<span class='meter' role='img' aria-label='{share:.0%}'>"
+        f"<span style='width:{share:.1%}'></span></span>"
         f"<span class='number'>{share:.0%}</span>"
     )
 

@@ -205,7 +205,8 @@ def _arrow(figure: go.Figure, view: Scatter, three: bool) -> None:
         showarrow=True, arrowhead=3, arrowsize=1.1, arrowwidth=3, arrowcolor=DIRECTION,
     )  # fmt: skip
     figure.add_annotation(
-        x=end[0], y=end[1], text="refusal", showarrow=False, yshift=13, font={"color": DIRECTION, "size": 13, "shadow": "auto"},
+        x=end[0], y=end[1], text="refusal", showarrow=False, yshift=13,
+        font={"color": DIRECTION, "size": 13, "shadow": "auto"},
     )  # fmt: skip
 
 
@@ -220,7 +221,8 @@ def _base(view: str) -> dict:
         "hovermode": "closest",
         "xaxis": axis,
         "yaxis": axis,
-        "dragmode": "pan",
+        "dragmode": "zoom",
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": "#8a94a6", "activecolor": "#4b5563"},
     }
 
 

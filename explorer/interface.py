@@ -19,8 +19,8 @@ def build(service: Service, name: str, precision: str) -> gr.Blocks:
     """The page as one gr.Blocks, wired to `service`. name, precision: of the model asked for."""
     with gr.Blocks(title=text.TITLE, analytics_enabled=False, delete_cache=(3600, 86400)) as page:
         with gr.Row(elem_id="head"):
-            gr.HTML(f"<h1>{text.TITLE}</h1> <p>{text.TAGLINE}</p>", elem_id="title", scale=3, min_width=300)
-            status = gr.HTML(_status(service), elem_id="status", scale=2, min_width=300)
+            gr.HTML(f"<h1>{text.TITLE}</h1> <p>{text.TAGLINE}</p>", elem_id="title", scale=5, min_width=300)
+            status = gr.HTML(_status(service), elem_id="status", scale=3, min_width=260)
         known = gr.State("")
         with gr.Tabs() as tabs:
             with gr.Tab("Explore", id="explore"):
@@ -32,36 +32,42 @@ def build(service: Service, name: str, precision: str) -> gr.Blocks:
         api.build(service)
 
         def tick(
-            session: Session, ticked: list[str], axes: str, colour: str, run: str, seen: Any, known: str
-        ):
+            session: Session, ticked: list[str], axes: str, colour: str, run: str, seen: Any, known: str,
+            preset: str, *settings: Any,
+        ):  # fmt: skip
             """One look: what has not changed since the last one is left alone."""
             now = service.fingerprint()
             changed = now != known
             fitting = service.stage.kind == "fitting"
-            page_wide = [gr.skip()] * 12
+            page_wide = [gr.skip()] * 13
             if changed:
                 page_wide = [
                     now, model.health_html(service), gr.Button(visible=service.stage.kind == "no space"),
-                    gr.Button(visible=fitting), gr.Dropdown(optimise.labels(service), visible=bool(service.run_names())),
+                    gr.Button(visible=fitting),
+                    gr.Dropdown(optimise.labels(service), visible=bool(service.run_names())),
+                    optimise.expected_html(service, preset, settings),
                     *explore.refreshed(service, session, ticked, axes, colour),
                 ]  # fmt: skip
             return [_status(service), *page_wide, *optimise.follow(service, run, seen)]
 
-        def use(session: Session, ticked: list[str], axes: str, colour: str, run: str):
+        def use(session: Session, ticked: list[str], axes: str, colour: str, seen: Any):
             return (
                 gr.Tabs(selected="explore"),
-                *explore.refreshed(service, session, [*ticked, run], axes, colour),
+                *explore.refreshed(service, session, [*ticked, seen[0]], axes, colour),
             )
 
         quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         refreshed = [exploring.prompts, *exploring.picture]
         looked = [
-            status, known, modelling.health, modelling.fit, modelling.cancel, optimising.runs, *refreshed,
+            status, known, modelling.health, modelling.fit, modelling.cancel, optimising.runs,
+            optimising.expected, *refreshed,
             *optimising.following,
         ]  # fmt: skip
-        asked = [*exploring.redraw_inputs, optimising.run]
-        gr.Timer(_TICK).tick(tick, [*asked, optimising.seen, known], looked, **quick)
-        optimising.use.click(use, asked, [tabs, *refreshed], **quick)
+        told = [*exploring.chosen, optimising.run, optimising.seen, known, *optimising.settings]
+        gr.Timer(_TICK).tick(tick, told, looked, **quick)
+        exploring.catch_up(
+            optimising.use.click(use, [*exploring.chosen, optimising.seen], [tabs, *refreshed], **quick)
+        )
     return page
 
 

@@ -23,8 +23,8 @@ def live_plot(label: str, value: str | None = None, height: int = 460, **options
     """
     gr.set_static_paths([PLOTLY_JS])  # this one file only
     return gr.HTML(
-        value=value, height=height, apply_default_css=False, js_on_load=_SCRIPT,
+        value=value, apply_default_css=False, js_on_load=_SCRIPT,
         html_template=f"<div class='live-plot' role='img' aria-label='{label}' "
-        "style='width:100%;height:${height}px'></div>",
+        f"style='width:100%;height:{height}px'></div>",
         head=f'<script src="gradio_api/file={PLOTLY_JS}"></script>', **options,
     )  # fmt: skip

@@ -13,6 +13,7 @@ from dro import fitting
 from dro.data import bundled
 from dro.errors import DataError, DroError, StoreError
 from dro.models import ChatModel, Precision, default_key, load
+from dro.prompts import available, resolve
 from dro.registry import DEFAULT
 from dro.sources import cache_folder
 from dro.space import Space, cached_folder, find, save, shipped
@@ -141,6 +142,8 @@ class Loading:
             texts = bundled("anchors").texts[:24]
             bench = Bench(model, space, prefixes, measure_rate(model, prefixes, texts))
             runs = Runs(bench, self._runs_folder / model.key, self._turns)
+            for name in available(model):  # so that the first query need not wait for them
+                prefixes.get(resolve(name, model))
         self.loaded = Loaded(model, prefixes, space, runs)
         self._settle()
 

@@ -252,6 +252,7 @@ class Runs:
         prompt = optimisation.finish()
         with_states = last_token_states(bench.model, prompt, run.watched.queries.texts, None)
         run.watched.looks.append((len(run.steps), bench.space.projection.coordinates(with_states)))
+        bench.prefixes.get(prompt)  # so that the first query under it need not wait
         run.usable = True
         self._enter(run, "measuring")
         try:

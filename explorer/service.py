@@ -9,7 +9,7 @@ import numpy as np
 
 from dro.data import check_query
 from dro.errors import DataError, DroError
-from dro.generate import Decoding, answers, stream_answer
+from dro.generate import Decoding, answers, stream_answers
 from dro.models import Precision
 from dro.optimise import Config
 from dro.prompts import STANDARD, SafetyPrompt, available, resolve
@@ -165,11 +165,14 @@ class Service:
         if loaded is not None:
             self._resolve(name, loaded)
 
-    def answer(self, query: str, prompt: str, max_tokens: int = 24, seed: int = 0) -> dict[str, str]:
+    def answer(
+        self, query: str, prompt: str, max_tokens: int = 24, seed: int | None = None
+    ) -> dict[str, str]:
         """What the model says: the same json as `python -m dro answer --json`."""
         check_query(query)
         loaded = self._need()
-        decoding = Decoding(min(int(max_tokens), MOST_ANSWER_TOKENS), seed=int(seed))
+        most = min(int(max_tokens), MOST_ANSWER_TOKENS)
+        decoding = Decoding(most) if seed is None else Decoding(most, temperature=1.0, seed=int(seed))
         chosen = self._resolve(prompt, loaded)
         with self._turns.visitor():
             said = answers(loaded.model, chosen, [query], decoding, loaded.prefixes)[0][0]
@@ -178,32 +181,23 @@ class Service:
     def stream_answers(
         self, query: str, prompts: Sequence[str], max_tokens: int
     ) -> Iterator[list[tuple[str, str | None]]]:
-        """Answers under all prompts side by side, a word from each in turn.
+        """Answers under all prompts side by side.
 
         Yields (text so far, verdict or None while it is being written) in the order of prompts.
         """
         check_query(query)
         loaded = self._need()
         decoding = Decoding(min(int(max_tokens), MOST_ANSWER_TOKENS))
-        streams = [
-            stream_answer(loaded.model, self._resolve(name, loaded), query, decoding, loaded.prefixes)
-            for name in _few(prompts)
-        ]
-        told: list[tuple[str, str | None]] = [("", None)] * len(streams)
-        going = set(range(len(streams)))
-        while going:
-            for index in sorted(going):
-                if self._loading.loaded is not loaded:
-                    raise DroError("The model was changed meanwhile.", "Ask again.")
-                with self._turns.visitor():
-                    said = next(streams[index], None)
-                if said is None:
-                    text_so_far = told[index][0]
-                    told[index] = (text_so_far, judge(text_so_far).outcome)
-                    going.discard(index)
-                else:
-                    told[index] = (said, None)
-            yield list(told)
+        chosen = [self._resolve(name, loaded) for name in _few(prompts)]
+        stream = stream_answers(loaded.model, chosen, query, decoding)
+        while True:
+            if self._loading.loaded is not loaded:
+                raise DroError("The model was changed meanwhile.", "Ask again.")
+            with self._turns.visitor():
+                told = next(stream, None)
+            if told is None:
+                return
+            yield [(said, judge(said).outcome if ended else None) for said, ended in told]
 
     @property
     def judge_name(self) -> str:

@@ -1,7 +1,7 @@
 """All wording of the page."""
 
 TITLE = "DRO Explorer"
-TAGLINE = "How a safety prompt moves a question in a chat model's mind, and how to train a better one."
+TAGLINE = "See how safety prompts move a question in a chat model, and train better ones."
 
 # Loading
 LOADING = "The model is still loading"
@@ -24,9 +24,7 @@ EXAMPLES = (
     "Tips for sharpening a kitchen knife",
 )
 PROMPTS = "Safety prompts"
-PROMPTS_INFO = (
-    "Tick some: the question is asked under each. The cloud shows the anchors under the last one ticked."
-)
+PROMPTS_INFO = "The question is asked under each. The cloud shows the anchors under the last one ticked."
 OWN = "A prompt of your own, answer length"
 OWN_PLACEHOLDER = "You are a careful assistant who …"
 OWN_ADD = "Add"
@@ -56,7 +54,7 @@ START = "Start"
 STOP = "Stop and keep what is there"
 RESUME = "Go on"
 USE = "Use it in Explore"
-RUNS = "Runs"
+RUNS = "Earlier and waiting runs"
 INIT = "Starting prompt"
 STEPS = "Steps"
 BATCH = "Queries in a step"

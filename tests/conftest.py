@@ -209,7 +209,7 @@ def own_cache(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Path | None:
     """No test but those of the default model reads or writes the user's cache."""
-    if request.node.get_closest_marker("model"):
+    if request.node.get_closest_marker("model") or request.node.get_closest_marker("browser"):
         return None
     cache = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("DRO_CACHE", str(cache))

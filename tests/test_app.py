@@ -58,7 +58,7 @@ def test_locate_gives_the_commands_json(locate):
     told = locate("How do I sharpen a kitchen knife?", ["none", "short"])
     assert [p["prompt"] for p in told["points"]] == ["none", "short"]
     for point in told["points"]:
-        assert 0 <= point["refusal_probability"] <= 1 and len(point["coordinates"]) == 4
+        assert 0 <= point["refusal_probability"] <= 1 and len(point["coordinates"]) == 8
 
 
 def test_a_visitors_own_prompt_counts_and_a_path_does_not(locate):

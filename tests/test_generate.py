@@ -2,13 +2,14 @@
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from conftest import byte_tokenizer, chat_model, pairs
 
 from dro import generate
 from dro.errors import DataError, ModelError
-from dro.generate import Decoding, answers, stream_answer
+from dro.generate import Decoding, answers, stream_answers
 from dro.prompts import SafetyPrompt, resolve
 from dro.states import PrefixCache
 
@@ -125,19 +126,29 @@ def test_the_chooser_draws_by_the_models_distribution():
 
 def test_a_stream_yields_growing_beginnings_of_the_same_answer(tiny):
     for query in QUERIES:
-        parts = list(stream_answer(tiny, NONE, query, GREEDY))
+        parts = [told[0][0] for told in stream_answers(tiny, [NONE], query, GREEDY)]
         assert all(later.startswith(sooner) for sooner, later in pairwise(parts))
         whole = answers(tiny, NONE, [query], GREEDY)[0][0]
         assert parts[-1].strip().rstrip("\ufffd") == whole.rstrip("\ufffd")
-        assert len(parts) <= GREEDY.max_tokens
+        assert len(parts) <= GREEDY.max_tokens + 1
+
+
+def test_prompts_side_by_side_answer_as_each_alone(tiny):
+    prompts = [NONE, *(resolve(name, tiny) for name in ("template", "short", "default"))]
+    soft = SafetyPrompt("mine", "x", np.random.default_rng(0).normal(size=(5, tiny.d_model)).astype("f4"))
+    for query in QUERIES[:2]:
+        *_, last = stream_answers(tiny, [*prompts, soft], query, GREEDY)
+        for prompt, (said, ended) in zip([*prompts, soft], last, strict=True):
+            alone = answers(tiny, prompt, [query], GREEDY)[0][0]
+            assert ended and said.strip() == alone.rstrip("\ufffd").strip()
 
 
 def test_a_stream_holds_an_unfinished_character_back(monkeypatch, tiny):
     ids = tiny.tokenizer("x🎉y").input_ids
     steps = iter([[ids[: n + 1]] for n in range(len(ids))])
     monkeypatch.setattr(generate, "_decode", lambda *a: steps)
-    parts = list(stream_answer(tiny, NONE, "Hello"))
-    assert parts == ["x", "x", "x", "x", "x🎉", "x🎉y"]
+    parts = [told[0][0] for told in stream_answers(tiny, [NONE], "Hello")]
+    assert parts == ["x", "x", "x", "x", "x🎉", "x🎉y", "x🎉y"]
     assert "\ufffd" in tiny.tokenizer.decode(ids[:2])
 
 
@@ -145,7 +156,7 @@ def test_an_answer_that_ends_at_once_is_empty(tiny):
     model = chat_model()
     model.__dict__["stop_ids"] = frozenset(range(1000))
     assert answers(model, NONE, QUERIES[:2], GREEDY) == [[""], [""]]
-    assert list(stream_answer(model, NONE, "Hello", GREEDY)) == [""]
+    assert list(stream_answers(model, [NONE], "Hello", GREEDY))[-1] == [("", True)]
 
 
 def test_no_special_token_stands_in_an_answer(tiny):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +13,9 @@ import numpy as np
 
 from explorer import cards, figures, text, views
 from explorer.live_plot import live_plot
+from explorer.messages import shown
 from explorer.service import BASE, Service
 from explorer.session import Place, Session
-from explorer.messages import shown
 
 _REDRAW = 0.25
 """Seconds between redraws while answers are written."""
@@ -31,10 +31,13 @@ _VEIL = "() => document.body.classList.remove('dro-revealed')"
 class Explore:
     """The widgets other tabs need."""
 
-    session: gr.State
     prompts: gr.CheckboxGroup
-    redraw_inputs: list[Any]
+    chosen: list[Any]
+    """What a redraw needs: session, ticked prompts, axes, colour."""
     picture: list[Any]
+    """What a redraw gives: session, plot, legend, caption, table, answers."""
+    catch_up: Callable[[Any], None]
+    """Place and answer the query under prompts that an event has ticked."""
 
 
 def picture(service: Service, session: Session, axes: str, colour: str) -> tuple[str | None, str, str]:
@@ -119,8 +122,8 @@ def build(service: Service) -> Explore:
         with gr.Column(scale=5, min_width=320):
             with gr.Row(equal_height=True):
                 query = gr.Textbox(
-                    label=text.QUERY, placeholder=text.QUERY_PLACEHOLDER, lines=2, max_lines=6, max_length=8000,
-                    elem_id="query", scale=5, min_width=220,
+                    label=text.QUERY, placeholder=text.QUERY_PLACEHOLDER, lines=2, max_lines=6,
+                    max_length=8000, elem_id="query", scale=5, min_width=220,
                 )  # fmt: skip
                 ask = gr.Button(text.ASK, variant="primary", elem_id="ask", scale=1, min_width=80)
             gr.Examples([[example] for example in text.EXAMPLES], inputs=[query], label="Try")
@@ -207,18 +210,22 @@ def build(service: Service) -> Explore:
     asking = gr.on([ask.click, query.submit], None, js=_VEIL, **quick)
     asked = asking.then(ask_now, [session, query, *chosen[1:]], [*outputs, reveal], **slow)
     writing.append(asked.success(write, [session, length], [session, said, facts], **slow))
+
+    def then_catch_up(event: Any) -> None:
+        placed = event.success(catch_up, [session, axes, colour], [session, *drawn, facts, reveal], **slow)
+        writing.append(placed.success(write, [session, length], [session, said, facts], **slow))
+
     ticking = prompts.input(draw, chosen, outputs, **quick)
     added = add.click(add_own, [session, own, prompts], [session, prompts, own], **quick)
     more = added.success(draw, chosen, outputs, **quick)
-    for event in (ticking, more):
-        placed = event.success(catch_up, [session, axes, colour], [session, *drawn, facts, reveal], **slow)
-        writing.append(placed.success(write, [session, length], [session, said, facts], **slow))
+    then_catch_up(ticking)
+    then_catch_up(more)
     gr.on([axes.input, colour.input], draw, chosen, outputs, **quick)
     # A new question ends the answers to the last one; their threads end at the next word.
     gr.on([ask.click, query.submit], None, cancels=writing, **quick)
     reveal.click(None, js=_UNVEIL, **quick)
     plot.point_click(tell, [session], picked, **quick)
-    return Explore(session, prompts, chosen, outputs)
+    return Explore(prompts, chosen, outputs, then_catch_up)
 
 
 def refreshed(service: Service, session: Session, ticked: Sequence[str], axes: str, colour: str) -> tuple:

@@ -10,8 +10,8 @@ import gradio as gr
 from dro.models import PRECISIONS
 from dro.registry import REGISTRY
 from explorer import cards, text
-from explorer.service import Service, health_of, provenance_of
 from explorer.messages import shown
+from explorer.service import Service, health_of, provenance_of
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 import numpy as np
 
+from dro.errors import DroError
 from dro.prompts import STANDARD
 from explorer import cards, figures, text, views
 from explorer.live_plot import live_plot
-from explorer.runs import MOST_BATCH, MOST_STEPS, PRESETS, Run
-from explorer.service import Service
 from explorer.messages import shown
+from explorer.runs import MOST_BATCH, MOST_STEPS, PRESETS, WATCHED, Run
+from explorer.service import Service
 
 SETTINGS = ("init", "target", "steps", "batch", "lr", "harmless_weight", "harmfulness_weight",
             "residual_weight", "seed")  # fmt: skip
@@ -28,6 +30,9 @@ class Optimise:
     seen: gr.State
     runs: gr.Dropdown
     following: list[Any]
+    expected: gr.HTML
+    settings: list[Any]
+    """The preset and the settings, as `expected_html` takes them."""
 
 
 def build(service: Service) -> Optimise:
@@ -44,8 +49,8 @@ def build(service: Service) -> Optimise:
                 stop = gr.Button(text.STOP, variant="stop", visible=False, elem_id="stop")
             with gr.Accordion("Settings", open=False):
                 init = gr.Dropdown(
-                    [n for n in STANDARD if n != "none"] + ["template+short"], value=first["init"], label=text.INIT,
-                    allow_custom_value=True, info="or text: and your own words",
+                    [n for n in STANDARD if n != "none"] + ["template+short"], value=first["init"],
+                    label=text.INIT, allow_custom_value=True, info="or text: and your own words",
                 )  # fmt: skip
                 with gr.Row():
                     steps = gr.Number(
@@ -72,7 +77,7 @@ def build(service: Service) -> Optimise:
             results = gr.HTML(elem_id="results")
             curve = live_plot("Loss by step", None, 240, elem_id="curve-plot")
 
-    widgets = {"init": init, "target": target, "steps": steps, "batch": batch, "lr": lr,
+    widgets: dict[str, Any] = {"init": init, "target": target, "steps": steps, "batch": batch, "lr": lr,
                "harmless_weight": harmless, "harmfulness_weight": w_h, "residual_weight": beta,
                "seed": seed}  # fmt: skip
     settings = [widgets[name] for name in SETTINGS]
@@ -84,45 +89,49 @@ def build(service: Service) -> Optimise:
         return [config[name] for name in SETTINGS]
 
     def expect(preset: str, *values: Any) -> str:
-        with shown():
-            seconds = service.expect(_config(service, preset, values))
-        if seconds is None:
-            return f'<p class="quiet">{text.LOADING}.</p>'
-        return f'<p class="quiet">About <b>{_duration(seconds)}</b> on this machine, to the measured end.</p>'
+        return expected_html(service, preset, values)
 
     def begin(preset: str, *values: Any) -> tuple:
         with shown():
             started = service.start_run(_config(service, preset, values), preset)
         return started.name, gr.Dropdown(_labels(service), value=started.name, visible=True), ("", -1)
 
-    def end(name: str) -> str:
+    def end(seen: tuple[str, int]) -> str:
         with shown():
-            service.run(name).stop.set()
+            service.run(seen[0]).stop.set()
         return cards.progress("Stopping after this step …", 0.0)
 
-    def go_on(name: str) -> tuple:
+    def go_on(seen: tuple[str, int]) -> tuple[str, int]:
         with shown():
-            service.resume_run(name)
-        return ("", -1)
+            service.resume_run(seen[0])
+        return (seen[0], -1)
 
-    preset.change(choose, preset, settings, **quick).then(expect, [preset, *settings], expected, **quick)
+    preset.change(choose, preset, settings, **quick)
     for widget in settings:
-        widget.input(expect, [preset, *settings], expected, **quick)
+        widget.change(expect, [preset, *settings], expected, **quick)
     start.click(begin, [preset, *settings], [run, runs, seen], **quick)
-    stop.click(end, run, told, **quick)
-    resume.click(go_on, run, seen, **quick)
+    stop.click(end, seen, told, **quick)
+    resume.click(go_on, seen, seen, **quick)
     runs.input(lambda name: (name, ("", -1)), runs, [run, seen], **quick)
-    tab = Optimise(run, use, seen, runs, following)
-    return tab
+    return Optimise(run, use, seen, runs, following, expected, [preset, *settings])
+
+
+def expected_html(service: Service, preset: str, values: Sequence[Any]) -> str:
+    """How long a run with these settings is likely to take, or what is wrong with them."""
+    try:
+        seconds = service.expect(_config(service, preset, values))
+    except DroError as error:
+        return cards.progress(str(error), 0.0, "failed")
+    if seconds is None:
+        return f'<p class="quiet">{service.stage.text}.</p>'
+    return f'<p class="quiet">About <b>{_duration(seconds)}</b> on this machine, to the measured end.</p>'
 
 
 def follow(service: Service, name: str, seen: tuple[str, int]) -> list[Any]:
     """What changed on a run since this page last looked; `seen` is (run, version)."""
-    try:
-        run = service.run(name) if name else None
-    except Exception:  # the model was changed, or the run belongs to another server
-        run = None
-    run = run or service.active_run()
+    known = service.run_names()
+    chosen = next((n for n in (name, seen[0]) if n in known), None)
+    run = service.run(chosen) if chosen else service.active_run()
     if run is None:
         return [gr.skip()] * 9
     fresh = (run.name, run.version) != tuple(seen)
@@ -151,7 +160,7 @@ def _labels(service: Service) -> list[tuple[str, str]]:
     return found
 
 
-def _config(service: Service, preset: str, values: tuple[Any, ...]):
+def _config(service: Service, preset: str, values: Sequence[Any]):
     changes = {name: value for name, value in zip(SETTINGS, values, strict=True) if value is not None}
     return service.configuration(preset, **changes)
 
@@ -189,13 +198,19 @@ def _watch_json(service: Service, run: Run) -> str | None:
 
 
 def _resting(service: Service) -> str | None:
-    """The empty plane, before any run."""
+    """Before any run: the queries that will be trained on, where the starting prompt leaves them."""
     geometry = service.geometry()
     if geometry is None or geometry.refusal is None:
         return None
-    none = np.empty((0, geometry.m))
-    nobody = np.empty(0, dtype=bool)
-    return figures.watch(views.watch(geometry, none, none, nobody, nobody, [])).to_json()
+    [cloud] = service.clouds([PRESETS["quick"].init])
+    rows = np.sort(
+        np.concatenate([np.flatnonzero(cloud.harmful == kind)[:WATCHED] for kind in (True, False)])
+    )
+    places, queries = cloud.coordinates[rows], [cloud.queries[row] for row in rows]
+    everyone = np.ones(len(rows), dtype=bool)
+    return figures.watch(
+        views.watch(geometry, places, places, cloud.harmful[rows], everyone, queries)
+    ).to_json()
 
 
 def _curve_json(run: Run) -> str:

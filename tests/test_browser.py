@@ -1,0 +1,246 @@
+"""The page in a real browser, on the real default model: a person's main job, by hand.
+
+Any error of the page, and any request that leaves the machine, fails the test in which it happens.
+"""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from gradio_client import Client
+from playwright.sync_api import expect, sync_playwright
+
+pytestmark = pytest.mark.browser
+ROOT = Path(__file__).parent.parent
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+LOADING, ANSWERS, TRAINING = 120_000, 120_000, 400_000
+"""Milliseconds after which something is broken rather than slow."""
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # The model comes from the user's cache; runs of the test must not stay in it.
+    cache = Path(os.environ.get("DRO_CACHE") or Path.home() / ".cache" / "dro-explorer")
+    own = tmp_path_factory.mktemp("cache")
+    (own / "models").symlink_to(cache / "models")
+    environment = os.environ | {"GRADIO_SERVER_PORT": str(port), "DRO_CACHE": str(own)}
+    process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment)
+    url = f"http://127.0.0.1:{port}/"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "app.py ended"
+        try:
+            urllib.request.urlopen(url, timeout=3)
+            break
+        except OSError:
+            time.sleep(0.3)
+    yield url
+    process.terminate()
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    assert CHROMIUM, "Chromium is not installed: apt-get install chromium"
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+
+
+@pytest.fixture(scope="module")
+def visitor(browser):
+    """One visitor's browser: what it stores lives on from page to page."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(visitor, address):
+    page, faults = visitor.new_page(), []
+    page.on("pageerror", lambda error: faults.append(f"page error: {error}"))
+    page.on("console", lambda m: faults.append(f"console: {m.text}") if m.type == "error" else None)
+    page.on("request", lambda r: None if _stays(r.url, address) else faults.append(f"left: {r.url}"))
+    page.goto(address, wait_until="domcontentloaded")
+    yield page
+    page.close()
+    assert not faults, faults
+
+
+def _stays(url, address):
+    return url.startswith((address, address.replace("http", "ws"), "data:", "blob:"))
+
+
+def ready(page):
+    expect(page.locator("#status")).to_contain_text("is ready", timeout=LOADING)
+
+
+def tab(page, name):
+    page.get_by_role("tab", name=name).click()
+
+
+def ask(page, query):
+    page.fill("#query textarea", query)
+    page.click("#ask")
+
+
+def test_the_space_is_there_before_anyone_types(page):
+    expect(page.locator("#space-plot .main-svg").first).to_be_visible(timeout=LOADING)
+    assert page.locator("#space-plot .point").count() > 400
+    expect(page.locator("#prompts input:checked")).to_have_count(2)
+    expect(page.locator(".caption").first).to_contain_text("of 1,200 anchors lie on its wrong side")
+
+
+def test_a_query_lands_and_is_answered_side_by_side(page):
+    ask(page, "How do I sharpen a kitchen knife?")  # while the model may still be loading: it waits
+    expect(page.locator("#facts tbody tr")).to_have_count(2, timeout=LOADING)
+    finished = page.locator("#answers .verdict.refused, #answers .verdict.answered, #answers .verdict.broken")
+    expect(finished).to_have_count(2, timeout=ANSWERS)
+    assert all(len(said) > 10 for said in page.locator("#answers .said").all_inner_texts())
+    expect(page.locator("#answers article").first).to_contain_text("judge: phrases")
+
+
+def test_zoom_survives_another_prompt_and_the_cloud_moves(page):
+    ready(page)
+    plot = page.locator("#space-plot .js-plotly-plot")
+    expect(plot).to_be_visible()
+    plot.evaluate("node => { node.dataset.same = 'yes'; }")
+    whole = plot.evaluate("node => node.layout.xaxis.range")
+    box = plot.bounding_box()
+    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(middle[0] - 80, middle[1] - 60)
+    page.mouse.down()
+    page.mouse.move(middle[0] + 80, middle[1] + 60, steps=5)
+    page.mouse.up()
+    page.wait_for_function(
+        "w => document.querySelector('#space-plot .js-plotly-plot').layout.xaxis.range[0] > w", arg=whole[0] / 2
+    )
+    zoomed = plot.evaluate("node => node.layout.xaxis.range")
+    before = plot.evaluate("node => node.data[2].x.slice(0, 5)")
+    page.locator("#prompts label", has_text="mistral").click()
+    expect(page.locator(".legend")).to_contain_text("mistral")
+    page.wait_for_function(
+        "b => document.querySelector('#space-plot .js-plotly-plot').data[2].x[0] !== b", arg=before[0]
+    )
+    assert plot.evaluate("node => node.layout.xaxis.range") == zoomed
+    assert plot.get_attribute("data-same") == "yes"
+
+
+def test_a_click_on_a_point_shows_its_query(page):
+    ready(page)
+    points = page.locator("#space-plot .scatterlayer .trace").nth(2).locator(".point")
+    expect(points.first).to_be_attached()
+    place = page.evaluate(
+        """() => { const g = document.querySelector('#space-plot .js-plotly-plot'), t = g.data[2],
+             box = g.getBoundingClientRect(), a = g._fullLayout;
+             const far = t.x.map((x, i) => [x, i]).sort((p, q) => q[0] - p[0])[0][1];
+             return [box.x + a.xaxis._offset + a.xaxis.l2p(t.x[far]),
+                     box.y + a.yaxis._offset + a.yaxis.l2p(t.y[far]), t.customdata[far][0]]; }"""
+    )  # fmt: skip
+    page.mouse.move(place[0] - 1, place[1])
+    page.mouse.move(place[0], place[1])
+    page.mouse.click(place[0], place[1])
+    expect(page.locator("#picked")).to_contain_text(place[2].split("<br>")[0][:20])
+
+
+def test_answers_to_harmful_queries_wait_behind_one_click(page):
+    ready(page)
+    ask(page, "Write a threatening letter that makes my neighbour fear for her life")
+    expect(page.locator("#answers .veil").first).to_be_visible(timeout=ANSWERS)
+    expect(page.locator("#answers .said").first).to_be_hidden()
+    page.click("#reveal")
+    expect(page.locator("#answers .said").first).to_be_visible()
+
+
+def test_an_empty_question_is_told_so(page):
+    ready(page)
+    ask(page, "   ")
+    expect(page.get_by_text("The query is empty")).to_be_visible()
+
+
+def test_a_run_is_started_left_found_again_stopped_and_used(page, visitor, address):
+    ready(page)
+    tab(page, "Optimise")
+    expect(page.locator("#expected")).to_contain_text("on this machine", timeout=10_000)
+    page.click("#start")
+    expect(page.locator("#run-status")).to_contain_text(re.compile(r"step \d+ of 30"), timeout=TRAINING)
+    page.evaluate("() => document.querySelector('#watch-plot .js-plotly-plot').dataset.same = 'yes'")
+    page.close()
+
+    page = visitor.new_page()
+    page.goto(address, wait_until="domcontentloaded")
+    tab(page, "Optimise")
+    expect(page.locator("#run-status")).to_contain_text(
+        re.compile(r"dro-short-1: step \d+ of 30"), timeout=30_000
+    )
+    page.evaluate("() => document.querySelector('#watch-plot .js-plotly-plot').dataset.same = 'yes'")
+    tab(page, "Explore")
+    ask(page, "How do I bake bread?")  # answered between two steps
+    expect(page.locator("#facts tbody tr")).to_have_count(2, timeout=60_000)
+    tab(page, "Optimise")
+    expect(page.locator("#run-status")).to_contain_text(
+        re.compile(r"step ([4-9]|\d\d) of 30"), timeout=TRAINING
+    )
+    page.click("#stop")
+    expect(page.locator("#use")).to_be_visible(timeout=TRAINING)
+    expect(page.locator("#results tbody tr")).to_have_count(4, timeout=TRAINING)
+    same = "document.querySelector('#watch-plot .js-plotly-plot').dataset.same"
+    assert page.evaluate(same) == "yes", "the plot was mounted anew"
+    page.click("#use")
+    expect(page.locator("#prompts input:checked")).to_have_count(3)
+    expect(page.locator("#facts")).to_contain_text("refusal score (trained on)", timeout=ANSWERS)
+    expect(page.locator(".legend")).to_contain_text("dro-short-1")
+    page.close()
+
+
+def test_a_phone_can_do_it_in_the_dark(browser, address):
+    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark", has_touch=True)
+    page, faults = context.new_page(), []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.goto(f"{address}?__theme=dark", wait_until="domcontentloaded")
+    ready(page)
+    for name in ("Explore", "Optimise", "Model"):
+        tab(page, name)
+        page.wait_for_timeout(500)
+        wide = page.evaluate("() => document.documentElement.scrollWidth")
+        assert wide <= 391, f"{name} is {wide} pixels wide"
+    context.close()
+    assert not faults
+
+
+def test_programs_can_optimise_follow_and_stop(address):
+    client = Client(address, verbose=False)
+    settings = {"steps": 200, "batch": 4}
+    started = client.submit("start", "", "quick", settings, api_name="/optimise").result(60)
+    assert started["phase"] == "waiting" and started["expected_seconds"] > 0
+    job = client.submit("follow", started["run"], "quick", None, api_name="/optimise")
+    deadline = time.monotonic() + 120
+    while not any(told["step"] >= 2 for told in job.outputs()):
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
+    client.submit("stop", started["run"], "quick", None, api_name="/optimise").result(60)
+    told = job.result(180)
+    assert told["phase"] == "stopped" and told["usable"] and 2 <= told["step"] < 200
+    assert [row["n"] for row in told["results"]] == [50] * 4
+    json.dumps(told)
+    points = client.predict("How do I bake bread?", [started["run"], "none"], api_name="/locate")["points"]
+    assert [p["prompt"] for p in points] == [started["run"], "none"]
+    said = client.predict("How do I bake bread?", "short", 8, None, api_name="/answer")
+    assert set(said) == {"prompt", "answer", "verdict"}
