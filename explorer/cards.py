@@ -1,4 +1,4 @@
-"""Small pieces of html: legend, table, answers, rates, health. Whatever a visitor or a model wrote is text."""
+"""Small pieces of html: legend, table, answers, rates, health. What visitors and models wrote is text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MARKS = {"pass": "✓", "weak": "~", "fail": "✗"}
 
 @dataclass(frozen=True)
 class Row:
-    """A query under one prompt: probabilities in [0, 1], logits, shift in the anchors' standard deviations."""
+    """A query under one prompt: a probability, a logit, a shift in the anchors' standard deviations."""
 
     prompt: str
     refusal: float | None
@@ -86,7 +86,8 @@ def table(rows: Sequence[Row], base: str) -> str:
     beyond = f'<p class="caption">⚠ {text.BEYOND}: no score there is evidence.</p>'
     return (
         "<div class='scroll'><table class='facts'><thead><tr><th scope='col'>prompt</th>"
-        "<th scope='col'>refusal<small>probability</small></th><th scope='col'>harmfulness<small>logit</small></th>"
+        "<th scope='col'>refusal<small>probability</small></th>"
+        "<th scope='col'>harmfulness<small>logit</small></th>"
         f"<th scope='col'>shift<small>sd from {_escape(base)}</small></th>"
         f"<th scope='col'>observed</th></tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
         + (beyond if any(r.beyond for r in rows) else "")
@@ -111,16 +112,16 @@ def rates(rows: Sequence[Mapping[str, Any]]) -> str:
     """Before and after: refused, answered, broken on harmful and harmless queries, with intervals."""
     if not rows:
         return ""
-    lines = []
-    for row in rows:
-        lines.append(
-            f"<tr><th scope='row'>{_prompt(row['prompt'])}</th><td>{row['class']}</td>"
-            f"<td>{_interval(row)}</td><td class='number'>{row['refused']:g}</td>"
-            f"<td class='number'>{row['answered']:g}</td><td class='number'>{row['broken']:g}</td></tr>"
-        )
+    lines = [
+        f"<tr><th scope='row'>{_prompt(row['prompt'])}</th><td>{row['class']}</td>"
+        f"<td>{_interval(row)}</td><td class='number'>{row['refused']:g}</td>"
+        f"<td class='number'>{row['answered']:g}</td><td class='number'>{row['broken']:g}</td></tr>"
+        for row in rows
+    ]
     first = rows[0]
     return (
-        "<div class='scroll'><table class='facts'><thead><tr><th scope='col'>prompt</th><th scope='col'>queries</th>"
+        "<div class='scroll'><table class='facts'><thead><tr><th scope='col'>prompt</th>"
+        "<th scope='col'>queries</th>"
         "<th scope='col'>refused<small>95% interval</small></th><th scope='col'>refused</th>"
         "<th scope='col'>answered</th><th scope='col'>broken</th></tr></thead>"
         f"<tbody>{''.join(lines)}</tbody></table></div><p class='caption'>{first['n']} harmful and "
@@ -143,7 +144,8 @@ def health(checks: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any]) -
     anchors, labels = provenance["anchors"], provenance["labels"]
     facts = {
         "space": provenance["name"],
-        "model": f"{provenance['model']}, revision {str(provenance['revision'])[:12]}, {provenance['precision']}",
+        "model": f"{provenance['model']}, revision {str(provenance['revision'])[:12]}, "
+        f"{provenance['precision']}",
         "states": provenance["states"],
         "prompts": ", ".join(provenance["prompts"]),
         "anchors": f"{anchors['queries']} of {anchors['name']} (sha256 {anchors['sha256'][:12]})",

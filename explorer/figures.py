@@ -180,7 +180,8 @@ def _layout(figure: go.Figure, view: Scatter) -> None:
     figure.update_layout(_base(view.axes), showlegend=False)
     if view.axes == "three":
         axes = {
-            f"{name}axis": {"title": {"text": title, "font": {"size": 11}}, "range": bounds, "gridcolor": _GRID,
+            f"{name}axis": {"title": {"text": title, "font": {"size": 11}}, "range": bounds,
+                            "gridcolor": _GRID,
                             "backgroundcolor": "rgba(0,0,0,0)", "zerolinecolor": _GRID}
             for name, title, bounds in zip("xyz", view.titles, view.ranges, strict=True)
         }  # fmt: skip

@@ -252,6 +252,9 @@ class Runs:
         prompt = optimisation.finish()
         with_states = last_token_states(bench.model, prompt, run.watched.queries.texts, None)
         run.watched.looks.append((len(run.steps), bench.space.projection.coordinates(with_states)))
+        ends = [run.watched.looks[0], run.watched.looks[-1]]
+        told = {"preset": run.preset, "watched": [[step, places.tolist()] for step, places in ends]}
+        store.write_json(run.folder / PAGE_FILE, told)
         bench.prefixes.get(prompt)  # so that the first query under it need not wait
         run.usable = True
         self._enter(run, "measuring")
@@ -322,6 +325,9 @@ def _read_run(folder: Path, space: str) -> Run:
     config = Config(**told["config"])
     page = store.read_json(folder / PAGE_FILE) if (folder / PAGE_FILE).is_file() else {}
     run = Run(folder.name, page.get("preset", "own"), config, folder, 0.0)
+    if "watched" in page:
+        run.watched = watch_set(bundled("anchors"), bundled("validation", "select"))
+        run.watched.looks.extend((int(step), np.array(places)) for step, places in page["watched"])
     run.steps = read_curve(folder)
     run.seconds = sum(step.seconds for step in run.steps)
     run.usable = (folder / SOFT_PROMPT_FILE).is_file() and told["space"] == space

@@ -56,5 +56,5 @@ class Session:
 
     @property
     def harmful(self) -> bool:
-        """The probe takes the query to be harmful under some prompt."""
-        return any(place.harmfulness > 0 for place in self.places.values())
+        """The probe takes the query to be harmful, on the mean of its places."""
+        return sum(place.harmfulness for place in self.places.values()) > 0

@@ -130,12 +130,13 @@ def test_zoom_survives_another_prompt_and_the_cloud_moves(page):
     page.mouse.move(middle[0] + 80, middle[1] + 60, steps=5)
     page.mouse.up()
     page.wait_for_function(
-        "w => document.querySelector('#space-plot .js-plotly-plot').layout.xaxis.range[0] > w", arg=whole[0] / 2
+        "w => document.querySelector('#space-plot .js-plotly-plot').layout.xaxis.range[0] > w",
+        arg=whole[0] / 2,
     )
     zoomed = plot.evaluate("node => node.layout.xaxis.range")
     before = plot.evaluate("node => node.data[2].x.slice(0, 5)")
     page.locator("#prompts label", has_text="mistral").click()
-    expect(page.locator(".legend")).to_contain_text("mistral")
+    expect(page.locator("div.legend")).to_contain_text("mistral")
     page.wait_for_function(
         "b => document.querySelector('#space-plot .js-plotly-plot').data[2].x[0] !== b", arg=before[0]
     )
@@ -206,7 +207,7 @@ def test_a_run_is_started_left_found_again_stopped_and_used(page, visitor, addre
     page.click("#use")
     expect(page.locator("#prompts input:checked")).to_have_count(3)
     expect(page.locator("#facts")).to_contain_text("refusal score (trained on)", timeout=ANSWERS)
-    expect(page.locator(".legend")).to_contain_text("dro-short-1")
+    expect(page.locator("div.legend")).to_contain_text("dro-short-1")
     page.close()
 
 
@@ -216,10 +217,12 @@ def test_a_phone_can_do_it_in_the_dark(browser, address):
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.goto(f"{address}?__theme=dark", wait_until="domcontentloaded")
     ready(page)
+    ask(page, "How do I sharpen a kitchen knife?")
+    expect(page.locator("#facts tbody tr")).to_have_count(2, timeout=ANSWERS)
     for name in ("Explore", "Optimise", "Model"):
         tab(page, name)
         page.wait_for_timeout(500)
-        wide = page.evaluate("() => document.documentElement.scrollWidth")
+        wide = page.evaluate("() => document.querySelector('.gradio-container').getBoundingClientRect().width")
         assert wide <= 391, f"{name} is {wide} pixels wide"
     context.close()
     assert not faults

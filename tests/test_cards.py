@@ -44,7 +44,8 @@ def test_answers_to_harmful_queries_are_veiled_and_judged_by_name():
 
 def test_rates_show_counts_and_intervals():
     rows = [
-        {"prompt": "short", "set": "validation-report", "class": "harmful", "n": 50, "refused": 13, "answered": 36,
+        {"prompt": "short", "set": "validation-report", "class": "harmful", "n": 50,
+         "refused": 13, "answered": 36,
          "broken": 1, "rate": 0.26, "low": 0.16, "high": 0.4, "judge": "phrases"},
     ]  # fmt: skip
     shown = re.sub("<[^>]*>", " ", cards.rates(rows))

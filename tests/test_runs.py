@@ -43,7 +43,8 @@ def test_a_run_trains_saves_and_measures(runs, tiny, space, tmp_path):
     wait(run, "done")
     assert [s.step for s in run.steps] == [1, 2, 3] and run.usable and runs.usable() == [run.name]
     assert [(r.prompt, r.label, r.n) for r in run.rates] == [
-        ("short", "harmful", 50), ("short", "harmless", 50), (run.name, "harmful", 50), (run.name, "harmless", 50),
+        ("short", "harmful", 50), ("short", "harmless", 50),
+        (run.name, "harmful", 50), (run.name, "harmless", 50),
     ]  # fmt: skip
     prompt = runs.prompt(run.name)
     anchors = bundled("anchors")
@@ -53,6 +54,8 @@ def test_a_run_trains_saves_and_measures(runs, tiny, space, tmp_path):
     again = Runs(bench(tiny, space), tmp_path, Turns())
     found = again.get(run.name)
     assert found.phase == "done" and found.rates == run.rates and len(found.steps) == 3
+    for (step, places), (then, kept) in zip(found.watched.looks, run.watched.looks[:: len(run.watched.looks) - 1]):
+        assert step == then and np.allclose(places, kept)
     again.close()
 
 

@@ -78,8 +78,8 @@ def test_answers_stream_side_by_side_and_agree_with_answer(service):
 
 @pytest.mark.parametrize(
     ("prompts", "part"),
-    [(["/etc/passwd"], "There is no prompt"), ([], "No prompt"), (["none"] * 20, "too many"), (["text: "], "empty"),
-     ([7], "There is no prompt"), ("none", "No prompt")],
+    [(["/etc/passwd"], "There is no prompt"), ([], "No prompt"), (["none"] * 20, "too many"),
+     (["text: "], "empty"), ([7], "There is no prompt"), ("none", "No prompt")],
 )  # fmt: skip
 def test_odd_prompts_are_refused(service, raised, prompts, part):
     assert part in raised(lambda: service.points("How?", prompts), DataError)

@@ -24,7 +24,8 @@ _AT_ONCE = 16
 FIRST = ("none", "default")
 """Ticked at first: no prompt at all, and a human one."""
 _UNVEIL = "() => document.body.classList.toggle('dro-revealed')"
-_VEIL = "() => document.body.classList.remove('dro-revealed')"
+_VEIL = "(...asked) => { document.body.classList.remove('dro-revealed'); return asked; }"
+"""A new question is veiled again; part of asking itself, since one event is faster than two."""
 
 
 @dataclass(frozen=True)
@@ -207,8 +208,8 @@ def build(service: Service) -> Explore:
     }
     outputs = [session, *drawn, facts, said]
     writing = []
-    asking = gr.on([ask.click, query.submit], None, js=_VEIL, **quick)
-    asked = asking.then(ask_now, [session, query, *chosen[1:]], [*outputs, reveal], **slow)
+    asking = [ask.click, query.submit]
+    asked = gr.on(asking, ask_now, [session, query, *chosen[1:]], [*outputs, reveal], js=_VEIL, **slow)
     writing.append(asked.success(write, [session, length], [session, said, facts], **slow))
 
     def then_catch_up(event: Any) -> None:
@@ -222,7 +223,7 @@ def build(service: Service) -> Explore:
     then_catch_up(more)
     gr.on([axes.input, colour.input], draw, chosen, outputs, **quick)
     # A new question ends the answers to the last one; their threads end at the next word.
-    gr.on([ask.click, query.submit], None, cancels=writing, **quick)
+    gr.on(asking, None, cancels=writing, **quick)
     reveal.click(None, js=_UNVEIL, **quick)
     plot.point_click(tell, [session], picked, **quick)
     return Explore(prompts, chosen, outputs, then_catch_up)
