@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import socket
 
 # Before gradio is imported: it would call out otherwise.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -14,8 +15,18 @@ def options() -> argparse.Namespace:
                         "a hub id, a folder, or a .gguf file (default: %(default)s)")  # fmt: skip
     parser.add_argument("--precision", choices=("auto", "bf16", "fp32", "4bit"), default="auto")
     parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"))
-    parser.add_argument("--port", type=int, default=int(os.environ.get("GRADIO_SERVER_PORT", "7860")))
+    parser.add_argument("--port", type=int, default=os.environ.get("GRADIO_SERVER_PORT", "7860"))
     return parser.parse_args()
+
+
+def _check_free(host: str, port: int) -> None:
+    """Say so in a sentence where something else listens already."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except (OSError, OverflowError) as error:
+            raise SystemExit(f"{host}:{port} cannot be used ({error}). Choose another: --port N") from None
 
 
 def main() -> None:
@@ -24,7 +35,7 @@ def main() -> None:
     from dro.errors import DroError
     from explorer.interface import build
     from explorer.service import Service
-    from explorer.theme import CSS, theme
+    from explorer.theme import CSS, HEAD, theme
 
     try:
         service = Service(asked.model, asked.precision)
@@ -32,8 +43,11 @@ def main() -> None:
         raise SystemExit(str(error)) from None
     service.start_loading()
     page = build(service, asked.model, asked.precision).queue(api_open=False, max_size=64)
-    page.launch(server_name=asked.host, server_port=asked.port, show_error=False, theme=theme(),
-                css_paths=CSS, run_history=False, enable_monitoring=False, max_file_size="20mb")  # fmt: skip
+    _check_free(asked.host, asked.port)
+    page.launch(
+        server_name=asked.host, server_port=asked.port, show_error=False, theme=theme(), css_paths=CSS,
+        head=HEAD, run_history=False, enable_monitoring=False, max_file_size="20mb",
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -40,7 +40,8 @@ async function render() {
 }
 
 async function draw() {
-  if (!props.value || !element.isConnected) return;
+  if (!element.isConnected) return;
+  if (!props.value) { if (drawn) Plotly.react(host, [], {}); return; }
   if (typeof Plotly === 'undefined') { setTimeout(draw, 50); return; }
   if (busy) { again = true; return; }
   busy = true;

@@ -61,4 +61,4 @@ def build(service: Service) -> None:
 
     gr.api(locate, api_name="locate", concurrency_limit=16)
     gr.api(answer, api_name="answer", concurrency_limit=16)
-    gr.api(optimise, api_name="optimise", concurrency_limit=16)
+    gr.api(optimise, api_name="optimise", concurrency_limit=None)  # it only waits

@@ -27,16 +27,18 @@ class Row:
     verdict: str | None = None
 
 
-def legend(faint: str | None, focus: str | None) -> str:
+def legend(faint: str | None, focus: str | None, by_refusal: bool = False, unasked: bool = False) -> str:
     """What the colours and shapes of the cloud mean."""
     parts = [
-        '<span class="key"><i class="dot harmful"></i>harmful</span>',
-        '<span class="key"><i class="dot harmless"></i>harmless</span>',
+        f'<span class="key"><i class="dot harmful"></i>{"f_r above 0" if by_refusal else "harmful"}</span>',
+        f'<span class="key"><i class="dot harmless"></i>{"f_r below 0" if by_refusal else "harmless"}</span>',
         '<span class="key"><i class="shape">◆</i>refused</span>',
         '<span class="key"><i class="shape">●</i>answered</span>',
         '<span class="key"><i class="shape">■</i>group mean</span>',
         '<span class="key"><i class="query">★</i>your question</span>',
     ]
+    if unasked:
+        parts.append('<span class="key"><i class="shape">○</i>answers not sampled</span>')
     if focus:
         told = f"cloud: <b>{_escape(focus)}</b>"
         if faint:
@@ -155,6 +157,11 @@ def health(checks: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any]) -
     }
     rows = "".join(f"<dt>{k}</dt><dd>{_escape(str(v))}</dd>" for k, v in facts.items())
     return f"<ul class='health'>{''.join(items)}</ul><dl class='provenance'>{rows}</dl>"
+
+
+def quiet(told: str) -> str:
+    """A remark in a small voice."""
+    return f'<p class="quiet">{_escape(told)}</p>'
 
 
 def progress(label: str, share: float, kind: str = "") -> str:

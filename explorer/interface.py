@@ -42,7 +42,7 @@ def build(service: Service, name: str, precision: str) -> gr.Blocks:
             page_wide = [gr.skip()] * 13
             if changed:
                 page_wide = [
-                    now, model.health_html(service), gr.Button(visible=service.stage.kind == "no space"),
+                    now, model.health_html(service), gr.Button(visible=service.fit_wanted),
                     gr.Button(visible=fitting),
                     gr.Dropdown(optimise.labels(service), visible=bool(service.run_names())),
                     optimise.expected_html(service, preset, settings),

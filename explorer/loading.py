@@ -9,10 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from dro import fitting
 from dro.data import bundled
 from dro.errors import DataError, DroError, StoreError
-from dro.models import ChatModel, Precision, default_key, load
+from dro.models import ChatModel, Precision, default_key, fetch_files, load
 from dro.prompts import available, resolve
 from dro.registry import DEFAULT
 from dro.sources import cache_folder
@@ -73,7 +75,6 @@ class Loading:
             raise DataError(f"{text.LOADING}.", text.WAIT)
         if loaded.space is not None:
             raise DataError(f"{loaded.model.name} has a space already.", "There is nothing to fit.")
-        self._cancel.clear()
         self._begin(lambda: self._fit(loaded), Stage("fitting", text.FITTING))
 
     def cancel_fit(self) -> None:
@@ -85,29 +86,33 @@ class Loading:
             raise DataError("A run is in progress on this model.", "Stop it first, or wait for its end.")
         if not self._busy.acquire(blocking=False):
             raise DataError(f"{self.stage.text} …", "Wait until that is done.")
+        self._cancel.clear()
         self.stage, self.failure = stage, None
 
         def guarded() -> None:
             try:
                 work()
             except DroError as error:
-                self.failure = error
-                self.stage = Stage("failed", str(error))
+                self._fail(error)
             except Cancelled:
                 self._settle()
-            except MemoryError:
-                self.failure = DroError(text.NO_MEMORY)
-                self.stage = Stage("failed", text.NO_MEMORY)
+            except (MemoryError, torch.OutOfMemoryError):
+                self._fail(DroError(text.NO_MEMORY))
             except Exception:
                 logging.getLogger(__name__).exception("loading")
-                self.failure = DroError(text.UNEXPECTED)
-                self.stage = Stage("failed", text.UNEXPECTED)
+                self._fail(DroError(text.UNEXPECTED))
             finally:
                 self._busy.release()
 
         threading.Thread(target=guarded, name="loading", daemon=True).start()
 
+    def _fail(self, error: DroError) -> None:
+        """Tell what went wrong; a model that is still there goes on serving."""
+        self.failure = error
+        self.stage = Stage("failed", str(error))
+
     def _load(self, name: str, precision: Precision) -> None:
+        fetch_files(name, self._note("loading"))  # before the old one goes: the name may not exist
         with self._turns.worker():
             old, self.loaded = self.loaded, None
             if old and old.runs:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from dro import store
 from dro.data import QuerySet, bundled
@@ -124,6 +125,7 @@ class Runs:
         self._all: dict[str, Run] = {}
         self._waiting: queue.Queue[Run | None] = queue.Queue()
         self._lock = threading.Lock()
+        self._closed = False
         self._speed = 1.0
         """How much longer steps take than foreseen, learned from the last run."""
         self._before: dict[str, list[Rate]] = {}
@@ -136,7 +138,7 @@ class Runs:
 
     def usable(self) -> list[str]:
         """Runs whose prompt can be used."""
-        return [name for name, run in self._all.items() if run.usable]
+        return [name for name, run in list(self._all.items()) if run.usable]
 
     def get(self, name: str) -> Run:
         """The run called `name`; DataError where there is none."""
@@ -146,7 +148,7 @@ class Runs:
 
     def active(self) -> Run | None:
         """The run that is being worked on, or that waits to be."""
-        return next((run for run in self._all.values() if not run.over), None)
+        return next((run for run in list(self._all.values()) if not run.over), None)
 
     def expect(self, config: Config) -> float:
         """Seconds that a run with these settings is likely to take, from click to the measured end."""
@@ -156,22 +158,30 @@ class Runs:
         """Queue a new run; DataError where the settings ask for too much."""
         check(config, self._bench.model)
         with self._lock:
+            if self._closed:
+                raise DataError("The model was changed meanwhile.", text.WAIT)
             if sum(not run.over for run in self._all.values()) >= MOST_WAITING:
                 raise DataError(f"{MOST_WAITING} runs are waiting already.", "Wait for one to end.")
             stem = f"dro-{config.init if config.init.isalpha() else 'own'}"
-            number = 1 + max((int(n.rsplit("-", 1)[1]) for n in self._all), default=0)
+            number = 1 + max((int(n.rsplit("-", 1)[1]) for n in self._taken()), default=0)
             name = f"{stem}-{number}"
-            run = Run(name, preset, config, self._folder / name, self.expect(config))
+            own = preset if PRESETS.get(preset) == config else "own settings"
+            run = Run(name, own, config, self._folder / name, self.expect(config))
             self._all[name] = run
         self._waiting.put(run)
         return run
+
+    def _taken(self) -> set[str]:
+        """Names of runs, those in the folder included that belong to another space."""
+        there = self._folder.iterdir() if self._folder.is_dir() else ()
+        return set(self._all) | {folder.name for folder in there if _NAME.fullmatch(folder.name)}
 
     def resume(self, name: str) -> Run:
         """Go on with a run that was interrupted."""
         run = self.get(name)
         if run.phase != "interrupted":
             raise DataError(f"{name} was not interrupted.", "Start a new run.")
-        run.phase, run.message = "waiting", ""
+        run.phase, run.message, run.expected = "waiting", "", self.expect(run.config)
         run.stop.clear()
         run.version += 1
         self._waiting.put(run)
@@ -185,8 +195,8 @@ class Runs:
         found = resolve(str(run.folder), self._bench.model)
         return SafetyPrompt(name, found.text, found.vectors)
 
-    def anchor_states(self, name: str) -> np.ndarray:
-        """States of the anchors under a run's prompt, (n, d_model)."""
+    def anchor_states(self, name: str) -> np.ndarray | None:
+        """States of the anchors under a run's prompt, (n, d_model); None where the file is damaged."""
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
@@ -194,12 +204,15 @@ class Runs:
         try:
             return load_file(path)["after"]
         except (OSError, KeyError, SafetensorError) as error:
-            raise StoreError(f"{path.name} of {name} is damaged ({error}).", "Train it anew.") from None
+            logging.getLogger(__name__).warning("%s of %s is damaged: %s", path.name, name, error)
+            return None
 
     def close(self) -> None:
         """Stop what runs and end the worker; the folder keeps what is there."""
-        for run in self._all.values():
-            run.stop.set()
+        with self._lock:
+            self._closed = True
+            for run in self._all.values():
+                run.stop.set()
         self._waiting.put(None)
 
     def _work(self) -> None:
@@ -207,13 +220,16 @@ class Runs:
             run.began = time.monotonic()
             try:
                 if run.stop.is_set():
-                    run.message = text.STOPPED_EARLY
-                    self._enter(run, "stopped")
+                    self._enter_early(run)
                     continue
                 with self._turns.worker():
                     self._take(run)
             except DroError as error:
-                run.message = str(error)
+                # The page is for everybody: it names the run, not where the server keeps it.
+                run.message = str(error).replace(str(run.folder), run.name)
+                self._enter(run, "failed")
+            except (MemoryError, torch.OutOfMemoryError):
+                run.message = text.NO_MEMORY
                 self._enter(run, "failed")
             except Exception:
                 logging.getLogger(__name__).exception("run %s", run.name)
@@ -223,6 +239,7 @@ class Runs:
     def _take(self, run: Run) -> None:
         """Train, save, measure; called with the turn, which it gives away between model passes."""
         bench, stopped = self._bench, False
+        optimisation: Optimisation | None = None
 
         def pause() -> None:
             self._turns.give_way()
@@ -242,9 +259,8 @@ class Runs:
             self._train(run, optimisation, run.watched, pause)
         except StopRequested:
             stopped = True
-        if not run.steps:
-            run.message = text.STOPPED_EARLY
-            return self._enter(run, "stopped")
+        if optimisation is None or not run.steps:
+            return self._enter_early(run)
         self._enter(run, "saving")
         run.stop.clear()
         # From here on a second click on stop ends the measuring; the prompt is saved in any case.
@@ -300,6 +316,11 @@ class Runs:
         report = evaluate(self._bench.model, [named], [bundled("validation", "report")], Decoding(),
                           checkpoint=pause)  # fmt: skip
         return list(report.rates)
+
+    def _enter_early(self, run: Run) -> None:
+        """Stopped before a step was taken; a run that was interrupted before can still go on."""
+        run.message = "" if run.steps else text.STOPPED_EARLY
+        self._enter(run, "interrupted" if run.steps else "stopped")
 
     def _enter(self, run: Run, phase: str) -> None:
         if phase in OVER:

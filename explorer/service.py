@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,17 @@ from dro.optimise import Config
 from dro.prompts import STANDARD, SafetyPrompt, available, resolve
 from dro.refusal import PHRASES, judge
 from dro.space import Point, Space, locate
+from dro.states import own_ids, prefix_ids
 from explorer import text, views
 from explorer.loading import Loaded, Loading, Stage
 from explorer.runs import PRESETS, Run, Runs
 from explorer.turns import Turns
 
 MOST_PROMPTS, MOST_ANSWER_TOKENS, MOST_PROMPT_CHARACTERS = 12, 200, 4000
+MOST_TOKENS = 1024
+"""Longest query with its prompt: attention on the CPU takes memory with the square of it."""
+SLICE = 0.4
+"""Seconds of one turn at the model while answers are written."""
 BASE = "none"
 """Shifts are told against this condition."""
 
@@ -44,8 +50,9 @@ class Service:
         """Load another model in the background, and forget the one that is there."""
         if not model or not model.strip():
             raise DataError("No model is named.", "Pick one, or type a hub id or a folder.")
-        self._preview = self._loading.preview(model.strip(), precision)
+        preview = self._loading.preview(model.strip(), precision)
         self._loading.start(model.strip(), precision)
+        self._preview = preview
 
     def fit(self) -> None:
         """Fit a space for the loaded model in the background."""
@@ -64,6 +71,12 @@ class Service:
     def settled(self) -> bool:
         """Nothing is being loaded: the model is there, or it will not come."""
         return self._loading.loaded is not None or self._loading.failure is not None
+
+    @property
+    def fit_wanted(self) -> bool:
+        """A model is loaded that has no space, and nothing is under way."""
+        loaded = self._loading.loaded
+        return loaded is not None and loaded.space is None and self.stage.kind in ("no space", "failed")
 
     def fingerprint(self) -> str:
         """Changes when the model, its space or its usable runs do, so that pages know when to redraw."""
@@ -119,7 +132,10 @@ class Service:
                 rows = anchors.rows(name)
                 coordinates, rates = anchors.coordinates[rows], anchors.refusal_rate[rows]
             elif runs and name in runs.usable():
-                coordinates = space.projection.coordinates(runs.anchor_states(name))
+                states = runs.anchor_states(name)
+                if states is None:
+                    continue
+                coordinates = space.projection.coordinates(states)
                 rates = np.full(len(coordinates), np.nan)
             else:
                 continue
@@ -140,8 +156,10 @@ class Service:
         check_query(query)
         loaded = self._with_space()
         chosen = [self._resolve(name, loaded) for name in _few(prompts)]
+        self._check_length(loaded, chosen, query)
         assert loaded.space is not None
         with self._turns.visitor():
+            self._check_same(loaded)
             return locate(loaded.space, loaded.model, query, chosen, loaded.prefixes)
 
     def shift(self, point: Point, base: Point) -> float | None:
@@ -174,30 +192,43 @@ class Service:
         most = min(int(max_tokens), MOST_ANSWER_TOKENS)
         decoding = Decoding(most) if seed is None else Decoding(most, temperature=1.0, seed=int(seed))
         chosen = self._resolve(prompt, loaded)
+        self._check_length(loaded, [chosen], query)
         with self._turns.visitor():
+            self._check_same(loaded)
             said = answers(loaded.model, chosen, [query], decoding, loaded.prefixes)[0][0]
         return {"prompt": prompt, "answer": said, "verdict": judge(said).outcome}
 
     def stream_answers(
-        self, query: str, prompts: Sequence[str], max_tokens: int
+        self,
+        query: str,
+        prompts: Sequence[str],
+        max_tokens: int,
+        current: Callable[[], bool] = lambda: True,
     ) -> Iterator[list[tuple[str, str | None]]]:
-        """Answers under all prompts side by side.
+        """Answers under all prompts side by side, until they end or `current` is false.
 
-        Yields (text so far, verdict or None while it is being written) in the order of prompts.
+        Yields (text so far, verdict or None while it is being written) in the order of prompts. The
+        turn is kept for a slice of a second, so that answers move on while a run trains.
         """
         check_query(query)
         loaded = self._need()
         decoding = Decoding(min(int(max_tokens), MOST_ANSWER_TOKENS))
         chosen = [self._resolve(name, loaded) for name in _few(prompts)]
+        self._check_length(loaded, chosen, query)
         stream = stream_answers(loaded.model, chosen, query, decoding)
-        while True:
-            if self._loading.loaded is not loaded:
-                raise DroError("The model was changed meanwhile.", "Ask again.")
+        told: list[tuple[str, bool]] | None = []
+        while told is not None:
             with self._turns.visitor():
-                told = next(stream, None)
-            if told is None:
+                self._check_same(loaded)
+                began = time.monotonic()
+                while time.monotonic() - began < SLICE and current():
+                    told = next(stream, None)
+                    if told is None:
+                        break
+                    latest = told
+            if not current():
                 return
-            yield [(said, judge(said).outcome if ended else None) for said, ended in told]
+            yield [(said, judge(said).outcome if ended else None) for said, ended in latest]
 
     @property
     def judge_name(self) -> str:
@@ -222,7 +253,11 @@ class Service:
     def expect(self, config: Config) -> float | None:
         """Seconds a run is likely to take; None while the model is loading."""
         runs = self._runs()
-        return None if runs is None else runs.expect(config)
+        if runs is None:
+            return None
+        self._with_space().space.need_refusal()  # type: ignore[union-attr]
+        _public(config.init, runs)
+        return runs.expect(config)
 
     def start_run(self, config: Config, preset: str) -> Run:
         """Queue a run."""
@@ -260,6 +295,20 @@ class Service:
         if self._loading.failure is not None:
             raise self._loading.failure
         raise DroError(f"{text.LOADING}.", text.WAIT)
+
+    def _check_same(self, loaded: Loaded) -> None:
+        """Raise where the model was changed while somebody waited for a turn."""
+        if self._loading.loaded is not loaded:
+            raise DroError("The model was changed meanwhile.", "Ask again.")
+
+    def _check_length(self, loaded: Loaded, prompts: Sequence[SafetyPrompt], query: str) -> None:
+        for prompt in prompts:
+            length = len(prefix_ids(loaded.model, prompt)) + len(own_ids(loaded.model, prompt, [query])[0])
+            if length > MOST_TOKENS:
+                raise DataError(
+                    f"The query and its prompt have {length:,} tokens; the page takes up to {MOST_TOKENS:,}.",
+                    "Shorten them, or use the command line.",
+                )
 
     def _with_space(self) -> Loaded:
         loaded = self._need()
@@ -303,6 +352,8 @@ def _public(name: object, runs: Runs | None) -> str:
     if isinstance(name, str) and len(name) <= MOST_PROMPT_CHARACTERS:
         if name in STANDARD or name.startswith(("template+", "text:")):
             return name
+        if runs and name in runs.usable():
+            raise DataError(f"{name} is a trained prompt.", "Start from a prompt that is text.")
         if runs and name in runs.names():
             raise DataError(f"{name} has no prompt yet.", "Wait until it is saved, or train it anew.")
     raise DataError(

@@ -32,6 +32,8 @@ class Session:
     query: str = ""
     places: dict[str, Place] = field(default_factory=dict)
     answers: dict[str, tuple[str, str | None]] = field(default_factory=dict)
+    turn: int = 0
+    """Grows with every new question and every new writer, so that an older one knows to stop."""
 
     def tick(self, names: Sequence[str]) -> None:
         """Take over what is ticked now, keeping the order in which it was ticked."""
@@ -42,6 +44,7 @@ class Session:
         """Begin a new query: what was told about the last one is forgotten."""
         self.query, self.space = query, space
         self.places, self.answers = {}, {}
+        self.turn += 1
 
     @property
     def missing(self) -> list[str]:

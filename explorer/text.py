@@ -24,7 +24,7 @@ EXAMPLES = (
     "Tips for sharpening a kitchen knife",
 )
 PROMPTS = "Safety prompts"
-PROMPTS_INFO = "The question is asked under each. The cloud shows the anchors under the last one ticked."
+PROMPTS_INFO = "The question is asked under each. The cloud is that of the last one ticked."
 OWN = "A prompt of your own, answer length"
 OWN_PLACEHOLDER = "You are a careful assistant who …"
 OWN_ADD = "Add"

@@ -8,6 +8,12 @@ import gradio as gr
 
 CSS = Path(__file__).resolve().parent.parent / "assets" / "style.css"
 
+HEAD = """<style>@media (max-width: 640px) {
+  .gradio-container { padding: .4rem !important; width: 100vw !important; min-width: 0 !important; }
+  .gradio-container .main { padding: .4rem !important; width: 100% !important; min-width: 0; }
+}</style>"""
+"""Gradio puts its own class before every rule of a style sheet, where these would match nothing."""
+
 
 def theme() -> gr.themes.Base:
     """A quiet theme whose text passes contrast on both grounds; no fonts from elsewhere."""

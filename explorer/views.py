@@ -203,17 +203,19 @@ def _ranges(extent: Sequence[np.ndarray]) -> tuple[tuple[float, float], ...]:
 def _arrow(
     geometry: Geometry, axes: Axes, ranges: Sequence[tuple[float, float]]
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """w_r as the axes show it, from the anchors' mean, a quarter of the smaller range long."""
+    """w_r as the axes show it, from the anchors' mean."""
     if geometry.refusal is None:
         return None
     start = geometry.place(geometry.centre[None], axes)[0]
     tip = geometry.place((geometry.centre + geometry.refusal)[None], axes)[0]
-    direction = np.array([1.0, 0.0]) if axes == "probes" else tip - start
+    direction = tip - start
     length = np.linalg.norm(direction)
     if not length:
         return None
-    reach = 0.28 * min(high - low for low, high in ranges)
-    return start, start + direction / length * reach
+    sizes = np.array([high - low for low, high in ranges])
+    # As long as fits into a third of the picture both ways, whatever the axes' scales.
+    reach = 0.3 / np.abs(direction / sizes).max()
+    return start, start + direction * reach
 
 
 def _boundary(

@@ -73,15 +73,26 @@ def visitor(browser):
 
 
 @pytest.fixture
-def page(visitor, address):
-    page, faults = visitor.new_page(), []
-    page.on("pageerror", lambda error: faults.append(f"page error: {error}"))
-    page.on("console", lambda m: faults.append(f"console: {m.text}") if m.type == "error" else None)
-    page.on("request", lambda r: None if _stays(r.url, address) else faults.append(f"left: {r.url}"))
+def watched(address):
+    """Watches all pages of a context; what went wrong fails the test at its end."""
+    faults = []
+
+    def watch(page):
+        page.on("pageerror", lambda error: faults.append(f"page error: {error}"))
+        page.on("console", lambda m: faults.append(f"console: {m.text}") if m.type == "error" else None)
+        page.on("request", lambda r: None if _stays(r.url, address) else faults.append(f"left: {r.url}"))
+        return page
+
+    yield watch
+    assert not faults, faults
+
+
+@pytest.fixture
+def page(visitor, address, watched):
+    page = watched(visitor.new_page())
     page.goto(address, wait_until="domcontentloaded")
     yield page
     page.close()
-    assert not faults, faults
 
 
 def _stays(url, address):
@@ -176,22 +187,20 @@ def test_an_empty_question_is_told_so(page):
     expect(page.get_by_text("The query is empty")).to_be_visible()
 
 
-def test_a_run_is_started_left_found_again_stopped_and_used(page, visitor, address):
+def test_a_run_is_started_left_found_again_stopped_and_used(page, visitor, address, watched):
     ready(page)
     tab(page, "Optimise")
     expect(page.locator("#expected")).to_contain_text("on this machine", timeout=10_000)
     page.click("#start")
     expect(page.locator("#run-status")).to_contain_text(re.compile(r"step \d+ of 30"), timeout=TRAINING)
-    page.evaluate("() => document.querySelector('#watch-plot .js-plotly-plot').dataset.same = 'yes'")
     page.close()
 
-    page = visitor.new_page()
+    page = watched(visitor.new_page())
     page.goto(address, wait_until="domcontentloaded")
     tab(page, "Optimise")
     expect(page.locator("#run-status")).to_contain_text(
         re.compile(r"dro-short-1: step \d+ of 30"), timeout=30_000
     )
-    page.evaluate("() => document.querySelector('#watch-plot .js-plotly-plot').dataset.same = 'yes'")
     tab(page, "Explore")
     ask(page, "How do I bake bread?")  # answered between two steps
     expect(page.locator("#facts tbody tr")).to_have_count(2, timeout=60_000)
@@ -202,8 +211,6 @@ def test_a_run_is_started_left_found_again_stopped_and_used(page, visitor, addre
     page.click("#stop")
     expect(page.locator("#use")).to_be_visible(timeout=TRAINING)
     expect(page.locator("#results tbody tr")).to_have_count(4, timeout=TRAINING)
-    same = "document.querySelector('#watch-plot .js-plotly-plot').dataset.same"
-    assert page.evaluate(same) == "yes", "the plot was mounted anew"
     page.click("#use")
     expect(page.locator("#prompts input:checked")).to_have_count(3)
     expect(page.locator("#facts")).to_contain_text("refusal score (trained on)", timeout=ANSWERS)
@@ -211,10 +218,38 @@ def test_a_run_is_started_left_found_again_stopped_and_used(page, visitor, addre
     page.close()
 
 
-def test_a_phone_can_do_it_in_the_dark(browser, address):
+def test_a_whole_run_of_own_settings_keeps_the_plot(page):
+    ready(page)
+    tab(page, "Optimise")
+    page.get_by_text("Settings", exact=True).click()
+    page.get_by_label("Steps").fill("4")
+    page.get_by_label("Queries in a step").fill("4")
+    page.get_by_label("Queries in a step").press("Tab")
+    page.evaluate("() => document.querySelector('#watch-plot .js-plotly-plot').dataset.same = 'yes'")
+    page.click("#start")
+    expect(page.locator("#run-status")).to_contain_text("dro-short-2: done · ", timeout=TRAINING)
+    expect(page.locator("#results tbody tr")).to_have_count(4)
+    assert page.evaluate("() => document.querySelector('#watch-plot .js-plotly-plot').dataset.same") == "yes"
+    moved = page.evaluate("() => document.querySelector('#curve-plot .js-plotly-plot').data[0].x.length")
+    assert moved == 4
+
+
+def test_a_model_that_does_not_exist_is_told_and_the_old_one_serves_on(page):
+    ready(page)
+    tab(page, "Model")
+    name = page.locator("#model input")
+    name.fill("<img src=x onerror=alert(1)>")
+    name.press("Enter")
+    page.click("#load")
+    expect(page.locator("#status")).to_contain_text("There is no model '<img src=x", timeout=LOADING)
+    tab(page, "Explore")
+    ask(page, "How do I bake bread?")
+    expect(page.locator("#facts tbody tr")).to_have_count(2, timeout=ANSWERS)
+
+
+def test_a_phone_can_do_it_in_the_dark(browser, address, watched):
     context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark", has_touch=True)
-    page, faults = context.new_page(), []
-    page.on("pageerror", lambda error: faults.append(str(error)))
+    page = watched(context.new_page())
     page.goto(f"{address}?__theme=dark", wait_until="domcontentloaded")
     ready(page)
     ask(page, "How do I sharpen a kitchen knife?")
@@ -222,10 +257,11 @@ def test_a_phone_can_do_it_in_the_dark(browser, address):
     for name in ("Explore", "Optimise", "Model"):
         tab(page, name)
         page.wait_for_timeout(500)
-        wide = page.evaluate("() => document.querySelector('.gradio-container').getBoundingClientRect().width")
+        wide = page.evaluate(
+            "() => document.querySelector('.gradio-container').getBoundingClientRect().width"
+        )
         assert wide <= 391, f"{name} is {wide} pixels wide"
     context.close()
-    assert not faults
 
 
 def test_programs_can_optimise_follow_and_stop(address):

@@ -54,7 +54,8 @@ def test_a_run_trains_saves_and_measures(runs, tiny, space, tmp_path):
     again = Runs(bench(tiny, space), tmp_path, Turns())
     found = again.get(run.name)
     assert found.phase == "done" and found.rates == run.rates and len(found.steps) == 3
-    for (step, places), (then, kept) in zip(found.watched.looks, run.watched.looks[:: len(run.watched.looks) - 1]):
+    ends = [run.watched.looks[0], run.watched.looks[-1]]
+    for (step, places), (then, kept) in zip(found.watched.looks, ends, strict=True):
         assert step == then and np.allclose(places, kept)
     again.close()
 

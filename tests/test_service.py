@@ -105,12 +105,11 @@ def test_a_model_is_not_switched_under_a_run(service, folder, raised):
         time.sleep(0.02)
 
 
-def test_a_model_that_cannot_be_had_is_told_and_the_next_one_loads(service, folder):
+def test_a_model_that_cannot_be_had_is_told_and_the_old_one_serves_on(service, folder):
     service.load("no-such-model", "fp32")
     ready(service, kinds=("failed",))
     assert "There is no model" in service.stage.text
-    with pytest.raises(DroError, match="There is no model"):
-        service.locate("q", ["none"])
+    assert service.locate("q", ["none"])["points"]  # the old one serves on
     service.load(folder, "fp32")
     ready(service)
     assert service.locate("q?", ["none"])["points"]
@@ -143,3 +142,24 @@ def test_a_space_is_fitted_with_progress_and_can_be_cancelled(tiny_folder, monke
 def test_settings_that_cannot_be_are_named(service, raised):
     assert "steps" in raised(lambda: service.configuration("quick", steps=0), DataError)
     assert "preset" in raised(lambda: service.configuration("best-of-all"), DataError)
+
+
+def test_too_long_a_query_is_refused_before_the_model_sees_it(service, raised):
+    long = "word " * 600
+    for call in (lambda: service.points(long, ["none"]), lambda: service.answer(long, "none"),
+                 lambda: next(service.stream_answers(long, ["none"], 2))):  # fmt: skip
+        assert "tokens" in raised(call, DataError)
+
+
+def test_paths_are_no_starting_prompts(service, raised, tmp_path):
+    config = service.configuration("quick", init=str(tmp_path))
+    for call in (service.expect, lambda c: service.start_run(c, "quick")):
+        assert "There is no prompt" in raised(lambda call=call: call(config), DataError)
+
+
+def test_a_newer_question_ends_the_answers_to_the_last_one(service):
+    going = [True]
+    stream = service.stream_answers("How do I fold a map?", ["none"], 100, lambda: going[0])
+    next(stream)
+    going[0] = False
+    assert list(stream) == []

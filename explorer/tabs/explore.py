@@ -45,17 +45,17 @@ def picture(service: Service, session: Session, axes: str, colour: str) -> tuple
     """Plot json, legend and caption of what is ticked."""
     geometry = service.geometry()
     if geometry is None:
-        return None, "", f'<p class="quiet">{service.stage.text}.</p>'
+        return None, "", cards.quiet(service.stage.text)
     clouds = service.clouds(session.ticked)
     known = [cloud.prompt for cloud in clouds]
     focus = known[-1] if known else None
     faint = next((n for n in (BASE, *known) if n in known and n != focus), None)
     view = views.scatter(geometry, clouds, [n for n in (faint, focus) if n], _located(service, session), axes)  # type: ignore[arg-type]
-    return (
-        figures.scatter(view, colour == "refusal").to_json(),
-        cards.legend(faint, focus),
-        cards.caption(view),
-    )
+    figure = figures.scatter(view, colour == "refusal")
+    figure.update_layout(uirevision=f"{view.axes} of {service.space_name()}")
+    unasked = any(np.isnan(c.refusal_rate).any() for c in clouds if c.prompt == focus)
+    legend = cards.legend(faint, focus, colour == "refusal", unasked)
+    return figure.to_json(), legend, cards.caption(view)
 
 
 def _located(service: Service, session: Session) -> views.Located | None:
@@ -150,7 +150,11 @@ def build(service: Service) -> Explore:
         now.tick(ticked)
         with shown():
             service.check(asked, ticked)
+            now.turn += 1
+            mine = now.turn
             while not service.settled:  # loading is visible above; what needs the model waits for it
+                if now.turn != mine:
+                    return
                 yield (now, *[gr.skip()] * 6)
                 time.sleep(0.3)
             now.ask(asked, service.space_name())
@@ -177,9 +181,11 @@ def build(service: Service) -> Explore:
         waiting = now.unanswered
         if not waiting:
             return
-        last = 0.0
+        now.turn += 1
+        mine, last = now.turn, 0.0
+        current = lambda: now.turn == mine  # noqa: E731
         with shown():
-            for told in service.stream_answers(now.query, waiting, int(length)):
+            for told in service.stream_answers(now.query, waiting, int(length), current):
                 ended = any(
                     v and not now.answers.get(n, ("", None))[1]
                     for n, (_, v) in zip(waiting, told, strict=True)
@@ -233,7 +239,8 @@ def refreshed(service: Service, session: Session, ticked: Sequence[str], axes: s
     """The tab after the model, its space or its runs have changed: prompts, then what `build` draws."""
     choices = _choices(service, session)
     values = [value for _, value in choices]
-    session.tick([name for name in ticked if name in values] or [n for n in FIRST if n in values])
+    kept = [name for name in ticked if name in values]
+    session.tick(kept if kept or not ticked else [n for n in FIRST if n in values])
     if session.query and session.space != service.space_name():
         session.ask("", "")
     return (

@@ -57,5 +57,5 @@ def health_html(service: Service) -> str:
     """The report on the space that is shown, or why there is none."""
     space = service.space
     if space is None:
-        return f'<p class="quiet">{service.stage.text}.</p>'
+        return cards.quiet(service.stage.text)
     return cards.health(health_of(space), provenance_of(space))

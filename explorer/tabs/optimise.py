@@ -21,6 +21,11 @@ SETTINGS = ("init", "target", "steps", "batch", "lr", "harmless_weight", "harmfu
             "residual_weight", "seed")  # fmt: skip
 
 
+Seen = tuple[str, int, str]
+"""What a page shows: a run (or ""), its version, and the space's name."""
+UNSEEN: Seen = ("", -1, "")
+
+
 @dataclass(frozen=True)
 class Optimise:
     """The widgets other tabs need. run: name of the run this page follows, kept in the browser."""
@@ -39,7 +44,7 @@ def build(service: Service) -> Optimise:
     """Lay out and wire the tab."""
     first = PRESETS["quick"].model_dump()
     run = gr.BrowserState("", storage_key="dro-explorer-run", secret="dro-explorer")
-    seen = gr.State(("", -1))
+    seen = gr.State(UNSEEN)
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=300):
             preset = gr.Radio(list(text.PRESETS), value="quick", label=text.PRESET, elem_id="preset")
@@ -94,17 +99,17 @@ def build(service: Service) -> Optimise:
     def begin(preset: str, *values: Any) -> tuple:
         with shown():
             started = service.start_run(_config(service, preset, values), preset)
-        return started.name, gr.Dropdown(_labels(service), value=started.name, visible=True), ("", -1)
+        return started.name, gr.Dropdown(_labels(service), value=started.name, visible=True), UNSEEN
 
-    def end(seen: tuple[str, int]) -> str:
+    def end(seen: Seen) -> str:
         with shown():
             service.run(seen[0]).stop.set()
         return cards.progress("Stopping after this step …", 0.0)
 
-    def go_on(seen: tuple[str, int]) -> tuple[str, int]:
+    def go_on(seen: Seen) -> Seen:
         with shown():
             service.resume_run(seen[0])
-        return (seen[0], -1)
+        return (seen[0], -1, "")
 
     preset.change(choose, preset, settings, **quick)
     for widget in settings:
@@ -112,7 +117,7 @@ def build(service: Service) -> Optimise:
     start.click(begin, [preset, *settings], [run, runs, seen], **quick)
     stop.click(end, seen, told, **quick)
     resume.click(go_on, seen, seen, **quick)
-    runs.input(lambda name: (name, ("", -1)), runs, [run, seen], **quick)
+    runs.input(lambda name: (name, UNSEEN), runs, [run, seen], **quick)
     return Optimise(run, use, seen, runs, following, expected, [preset, *settings])
 
 
@@ -123,18 +128,32 @@ def expected_html(service: Service, preset: str, values: Sequence[Any]) -> str:
     except DroError as error:
         return cards.progress(str(error), 0.0, "failed")
     if seconds is None:
-        return f'<p class="quiet">{service.stage.text}.</p>'
+        return cards.quiet(service.stage.text)
     return f'<p class="quiet">About <b>{_duration(seconds)}</b> on this machine, to the measured end.</p>'
 
 
-def follow(service: Service, name: str, seen: tuple[str, int]) -> list[Any]:
-    """What changed on a run since this page last looked; `seen` is (run, version)."""
-    known = service.run_names()
+def follow(service: Service, name: str, seen: Seen) -> list[Any]:
+    """What changed on a run since this page last looked."""
+    known, space = service.run_names(), service.space_name()
     chosen = next((n for n in (name, seen[0]) if n in known), None)
     run = service.run(chosen) if chosen else service.active_run()
     if run is None:
-        return [gr.skip()] * 9
-    fresh = (run.name, run.version) != tuple(seen)
+        nothing: Seen = ("", 0, space)
+        if tuple(seen) == nothing:
+            return [gr.skip()] * 9
+        hidden = gr.Button(visible=False)
+        return [
+            cards.quiet(text.NO_RUN),
+            _resting(service),
+            None,
+            "",
+            hidden,
+            gr.skip(),
+            hidden,
+            hidden,
+            nothing,
+        ]
+    fresh = (run.name, run.version, space) != tuple(seen)
     told = cards.progress(_status(run), _share(run), "ready" if run.over else run.phase)
     if not fresh:
         # Only the clock moves.
@@ -143,7 +162,7 @@ def follow(service: Service, name: str, seen: tuple[str, int]) -> list[Any]:
     return [
         told, *(gr.skip() if p is None else p for p in plots), cards.rates([r.as_dict() for r in run.rates]),
         gr.Button(visible=not run.over), gr.Button(interactive=True), gr.Button(visible=run.usable),
-        gr.Button(visible=run.phase == "interrupted"), (run.name, run.version),
+        gr.Button(visible=run.phase == "interrupted"), (run.name, run.version, space),
     ]  # fmt: skip
 
 
