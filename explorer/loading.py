@@ -44,6 +44,10 @@ class Stage:
     share: float = 0.0
 
 
+_TOLD_FOR = 20.0
+"""Seconds for which a failure is told while another model goes on serving."""
+
+
 class Cancelled(Exception):  # noqa: N818 - nothing went wrong
     """Somebody asked to stop fitting."""
 
@@ -110,6 +114,14 @@ class Loading:
         """Tell what went wrong; a model that is still there goes on serving."""
         self.failure = error
         self.stage = Stage("failed", str(error))
+        if self.loaded is not None:  # told for a while, then what is there counts again
+            timer = threading.Timer(_TOLD_FOR, self._settle_after, [self.stage])
+            timer.daemon = True
+            timer.start()
+
+    def _settle_after(self, stage: Stage) -> None:
+        if self.stage is stage:
+            self._settle()
 
     def _load(self, name: str, precision: Precision) -> None:
         fetch_files(name, self._note("loading"))  # before the old one goes: the name may not exist

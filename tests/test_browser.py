@@ -221,30 +221,17 @@ def test_a_run_is_started_left_found_again_stopped_and_used(page, visitor, addre
 def test_a_whole_run_of_own_settings_keeps_the_plot(page):
     ready(page)
     tab(page, "Optimise")
-    page.get_by_text("Settings", exact=True).click()
+    page.locator("button.label-wrap", has_text="Settings").click()
     page.get_by_label("Steps").fill("4")
     page.get_by_label("Queries in a step").fill("4")
     page.get_by_label("Queries in a step").press("Tab")
     page.evaluate("() => document.querySelector('#watch-plot .js-plotly-plot').dataset.same = 'yes'")
     page.click("#start")
-    expect(page.locator("#run-status")).to_contain_text("dro-short-2: done · ", timeout=TRAINING)
+    expect(page.locator("#run-status")).to_contain_text(re.compile(r"dro-short-\d+: done · "), timeout=TRAINING)
     expect(page.locator("#results tbody tr")).to_have_count(4)
     assert page.evaluate("() => document.querySelector('#watch-plot .js-plotly-plot').dataset.same") == "yes"
     moved = page.evaluate("() => document.querySelector('#curve-plot .js-plotly-plot').data[0].x.length")
     assert moved == 4
-
-
-def test_a_model_that_does_not_exist_is_told_and_the_old_one_serves_on(page):
-    ready(page)
-    tab(page, "Model")
-    name = page.locator("#model input")
-    name.fill("<img src=x onerror=alert(1)>")
-    name.press("Enter")
-    page.click("#load")
-    expect(page.locator("#status")).to_contain_text("There is no model '<img src=x", timeout=LOADING)
-    tab(page, "Explore")
-    ask(page, "How do I bake bread?")
-    expect(page.locator("#facts tbody tr")).to_have_count(2, timeout=ANSWERS)
 
 
 def test_a_phone_can_do_it_in_the_dark(browser, address, watched):
@@ -283,3 +270,16 @@ def test_programs_can_optimise_follow_and_stop(address):
     assert [p["prompt"] for p in points] == [started["run"], "none"]
     said = client.predict("How do I bake bread?", "short", 8, None, api_name="/answer")
     assert set(said) == {"prompt", "answer", "verdict"}
+
+
+def test_a_model_that_does_not_exist_is_told_and_the_old_one_serves_on(page):
+    ready(page)
+    tab(page, "Model")
+    name = page.locator("#model input")
+    name.fill("<img src=x onerror=alert(1)>")
+    name.press("Enter")
+    page.click("#load")
+    expect(page.locator("#status")).to_contain_text("There is no model '<img src=x", timeout=LOADING)
+    tab(page, "Explore")
+    ask(page, "How do I bake bread?")
+    expect(page.locator("#facts tbody tr")).to_have_count(2, timeout=ANSWERS)
