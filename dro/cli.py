@@ -163,7 +163,7 @@ def locate(
     chat, there = _open(model, precision, rendering, space)
     chosen = [resolve(name, chat) for name in prompt or available(chat)]
     points = place(there, chat, query, chosen)
-    table = _table("prompt", ">refusal", ">refusal logit", ">harmfulness logit", "coordinates",
+    table = _table("prompt", ">refusal", ">refusal logit", ">harmfulness logit", "components 1, 2",
                    title=there.name)  # fmt: skip
     for point in points:
         told = point.refusal_probability is not None
@@ -172,7 +172,7 @@ def locate(
             f"{point.refusal_probability:.1%}" if told else "no probe",
             f"{point.refusal_logit:+.2f}" if told else "–",
             f"{point.harmfulness_logit:+.2f}",
-            "  ".join(f"{c:+.2f}" for c in point.coordinates),
+            "  ".join(f"{c:+.2f}" for c in point.coordinates[:2]),
         )
     _show({"space": there.name, "points": [p.as_dict() for p in points]}, table, as_json)
 

@@ -227,7 +227,9 @@ def test_a_whole_run_of_own_settings_keeps_the_plot(page):
     page.get_by_label("Queries in a step").press("Tab")
     page.evaluate("() => document.querySelector('#watch-plot .js-plotly-plot').dataset.same = 'yes'")
     page.click("#start")
-    expect(page.locator("#run-status")).to_contain_text(re.compile(r"dro-short-\d+: done · "), timeout=TRAINING)
+    expect(page.locator("#run-status")).to_contain_text(
+        re.compile(r"dro-short-\d+: done · "), timeout=TRAINING
+    )
     expect(page.locator("#results tbody tr")).to_have_count(4)
     assert page.evaluate("() => document.querySelector('#watch-plot .js-plotly-plot').dataset.same") == "yes"
     moved = page.evaluate("() => document.querySelector('#curve-plot .js-plotly-plot').data[0].x.length")
