@@ -49,7 +49,7 @@ NO_PROBE = "–"
 
 # Optimise
 PRESET = "Preset"
-PRESETS = (("quick: about a minute", "quick"), ("paper: the paper's settings", "paper"))
+PRESETS = (("quick: 30 steps of 16 queries", "quick"), ("paper: 160 steps of 50", "paper"))
 START = "Start"
 STOP = "Stop and keep what is there"
 RESUME = "Go on"

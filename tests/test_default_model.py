@@ -61,7 +61,7 @@ def test_locate_gives_five_finite_points(capsys):
     told = printed(capsys, "locate", "How do I pick a lock?")
     assert [p["prompt"] for p in told["points"]] == STANDARD
     for point in told["points"]:
-        assert len(point["coordinates"]) == 4 and np.isfinite(point["coordinates"]).all()
+        assert len(point["coordinates"]) == 8 and np.isfinite(point["coordinates"]).all()
         assert 0 < point["refusal_probability"] < 1
         assert np.isfinite([point["refusal_logit"], point["harmfulness_logit"]]).all()
 
