@@ -222,9 +222,9 @@ def test_a_whole_run_of_own_settings_keeps_the_plot(page):
     ready(page)
     tab(page, "Optimise")
     page.locator("button.label-wrap", has_text="Settings").click()
-    page.get_by_label("Steps").fill("4")
-    page.get_by_label("Queries in a step").fill("4")
-    page.get_by_label("Queries in a step").press("Tab")
+    page.get_by_label("Steps", exact=True).fill("4")
+    page.get_by_label("Queries in a step", exact=True).fill("4")
+    page.get_by_label("Queries in a step", exact=True).press("Tab")
     page.evaluate("() => document.querySelector('#watch-plot .js-plotly-plot').dataset.same = 'yes'")
     page.click("#start")
     expect(page.locator("#run-status")).to_contain_text(
