@@ -30,8 +30,10 @@ model-tests: $(VENV)/.dev model
 browser-tests: $(VENV)/.browser model
 	$(PY) -m pytest -m browser
 
+# Looked for before Python is asked, which takes seconds; config.json is written last.
 model: $(VENV)/.run
-	$(PY) -m dro models --fetch $(DEFAULT_MODEL)
+	@ls "$${DRO_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/dro-explorer}"/models/$(DEFAULT_MODEL)-*/config.json \
+	>/dev/null 2>&1 || $(PY) -m dro models --fetch $(DEFAULT_MODEL)
 
 $(VENV)/.run: requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'

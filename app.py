@@ -3,6 +3,7 @@
 import argparse
 import os
 import socket
+import threading
 
 # Before gradio is imported: it would call out otherwise.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -41,13 +42,15 @@ def main() -> None:
         service = Service(asked.model, asked.precision)
     except DroError as error:
         raise SystemExit(str(error)) from None
-    service.start_loading()
     page = build(service, asked.model, asked.precision).queue(api_open=False, max_size=64)
     _check_free(asked.host, asked.port)
     page.launch(
         server_name=asked.host, server_port=asked.port, show_error=False, theme=theme(), css_paths=CSS,
-        head=HEAD, run_history=False, enable_monitoring=False, max_file_size="20mb",
+        head=HEAD, run_history=False, enable_monitoring=False, max_file_size="20mb", prevent_thread_lock=True,
     )  # fmt: skip
+    # A moment later: loading takes both cores, and the first page wants to be drawn.
+    threading.Timer(3.0, service.start_loading).start()
+    page.block_thread()
 
 
 if __name__ == "__main__":
