@@ -135,8 +135,6 @@ def build(
             f"{model.name} refused {found:.1f} of {len(rates)} anchors; at least {FEWEST_REFUSALS} "
             "refusals are needed to tell a direction."
         )
-    moved = states - fitted.mean
-    rest = (moved**2).sum(axis=1) - (coordinates**2).sum(axis=1)
     evidence = health.Evidence(names, harmful, pair, states, coordinates, rates, fitted, harmfulness,
                                refusing, seed)  # fmt: skip
     return Space(
@@ -145,7 +143,7 @@ def build(
         refusing.probe if refusing else None,
         Anchors(
             tuple(anchors.texts), query_harmful, query_pair, names, coordinates, rates,
-            np.maximum(rest, 0.0) / max(1, fitted.d_model - m),
+            fitted.residual(states),
         ),
         _provenance(model, anchors, names, m, labels, seed, answered_in or model.precision),
         health.report(evidence, why),

@@ -63,6 +63,15 @@ class Projection:
         """g(x) for states (n, d_model): float64 (n, m)."""
         return (np.asarray(states, dtype=np.float64) - self.mean) @ self.basis
 
+    def residual(self, states: np.ndarray) -> np.ndarray:
+        """Squared distance of states (n, d_model) from V, per direction outside it: (n,).
+
+        By Pythagoras: what is left of the squared distance from the mean.
+        """
+        away = np.asarray(states, dtype=np.float64) - self.mean
+        rest = (away**2).sum(axis=1) - (self.coordinates(states) ** 2).sum(axis=1)
+        return np.maximum(rest, 0.0) / max(1, self.d_model - self.m)
+
 
 def fit(states: np.ndarray, harmful: np.ndarray, m: int = 4, pairs: np.ndarray | None = None) -> Projection:
     """PCA of states (n, d_model) to m components; `harmful` (n,) bool only fixes the first sign.

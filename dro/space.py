@@ -151,11 +151,8 @@ class Space:
         Farther from the anchors' mean inside V (Mahalanobis), or farther from V itself.
         """
         coordinates = self.projection.coordinates(states)
-        centred = np.asarray(states, dtype=np.float64) - self.projection.mean
-        rest = (centred**2).sum(axis=1) - (coordinates**2).sum(axis=1)
-        rest /= max(1, self.projection.d_model - self.projection.m)
         inside, outside = self._reach
-        return (self._mahalanobis(coordinates) > inside) | (rest > outside)
+        return (self._mahalanobis(coordinates) > inside) | (self.projection.residual(states) > outside)
 
     @cached_property
     def _reach(self) -> tuple[float, float]:

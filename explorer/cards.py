@@ -10,7 +10,6 @@ from typing import Any
 from explorer import text
 from explorer.views import Scatter
 
-VERDICTS = {"refused": "refused", "answered": "answered", "broken": "broken"}
 _MARKS = {"pass": "✓", "weak": "~", "fail": "✗"}
 
 
@@ -70,7 +69,7 @@ def caption(view: Scatter | None) -> str:
 def table(rows: Sequence[Row], base: str) -> str:
     """Refusal probability, harmfulness, shift and verdict for each prompt."""
     if not rows:
-        return f'<p class="quiet">{text.ASK_FIRST}</p>'
+        return quiet(text.ASK_FIRST)
     lines = []
     for row in rows:
         refusal = text.NO_PROBE if row.refusal is None else _bar(row.refusal)
@@ -201,7 +200,7 @@ def _interval(row: Mapping[str, Any]) -> str:
 def _verdict(verdict: str | None) -> str:
     if verdict is None:
         return "<span class='verdict none'>…</span>"
-    return f"<span class='verdict {verdict}'>{VERDICTS[verdict]}</span>"
+    return f"<span class='verdict {verdict}'>{verdict}</span>"
 
 
 def _escape(told: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from explorer import api, cards, text
+from explorer.events import QUICK
 from explorer.service import Service
 from explorer.session import Session
 from explorer.tabs import explore, model, optimise
@@ -56,7 +57,6 @@ def build(service: Service, name: str, precision: str) -> gr.Blocks:
                 *explore.refreshed(service, session, [*ticked, seen[0]], axes, colour),
             )
 
-        quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         refreshed = [exploring.prompts, *exploring.picture]
         looked = [
             status, known, modelling.health, modelling.fit, modelling.cancel, optimising.runs,
@@ -64,9 +64,9 @@ def build(service: Service, name: str, precision: str) -> gr.Blocks:
             *optimising.following,
         ]  # fmt: skip
         told = [*exploring.chosen, optimising.run, optimising.seen, known, *optimising.settings]
-        gr.Timer(_TICK).tick(tick, told, looked, **quick)
+        gr.Timer(_TICK).tick(tick, told, looked, **QUICK)
         exploring.catch_up(
-            optimising.use.click(use, [*exploring.chosen, optimising.seen], [tabs, *refreshed], **quick)
+            optimising.use.click(use, [*exploring.chosen, optimising.seen], [tabs, *refreshed], **QUICK)
         )
     return page
 

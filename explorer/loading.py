@@ -7,7 +7,6 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -55,9 +54,9 @@ class Cancelled(Exception):  # noqa: N818 - nothing went wrong
 class Loading:
     """Holds at most one model in memory."""
 
-    def __init__(self, turns: Turns, folder: Path | None = None) -> None:
+    def __init__(self, turns: Turns) -> None:
         self._turns = turns
-        self._runs_folder = folder or cache_folder() / "runs"
+        self._runs_folder = cache_folder() / "runs"
         self._busy = threading.Lock()
         self._cancel = threading.Event()
         self.loaded: Loaded | None = None

@@ -113,11 +113,10 @@ class Service:
         if space is None:
             return None
         refusal = space.refusal
-        conditions = len(space.anchors.conditions)
         return views.Geometry(
             space.harmfulness.weight, space.harmfulness.bias,
             None if refusal is None else refusal.weight, 0.0 if refusal is None else refusal.bias,
-            space.projection.explained, space.anchors.coordinates, np.tile(space.anchors.harmful, conditions),
+            space.projection.explained, space.anchors.coordinates,
         )  # fmt: skip
 
     def clouds(self, names: Sequence[str]) -> list[views.Cloud]:

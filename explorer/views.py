@@ -26,8 +26,7 @@ class Geometry:
     ----------
     harmfulness, refusal: probe weights w; refusal is None in a space without that probe.
     explained: share of the states' variance that each component holds.
-    centre: the anchors' mean. spread: (m,) their standard deviation.
-    anchors: (n, m), all anchors under all conditions. harmful: (n,) bool.
+    anchors: (n, m), all anchors under all conditions.
     """
 
     harmfulness: np.ndarray
@@ -36,7 +35,6 @@ class Geometry:
     refusal_bias: float
     explained: np.ndarray
     anchors: np.ndarray
-    harmful: np.ndarray
 
     @property
     def m(self) -> int:
@@ -44,6 +42,7 @@ class Geometry:
 
     @property
     def centre(self) -> np.ndarray:
+        """The anchors' mean, (m,)."""
         return self.anchors.mean(axis=0)
 
     def refusal_logits(self, coordinates: np.ndarray) -> np.ndarray | None:
@@ -58,8 +57,8 @@ class Geometry:
         """Coordinates (n, m) on the page's axes: (n, 2) or (n, 3)."""
         if axes == "three":
             return _padded(coordinates, 3)
-        if axes == "probes" and self.refusal is not None:
-            refusal = coordinates @ self.refusal + self.refusal_bias
+        refusal = self.refusal_logits(coordinates)
+        if axes == "probes" and refusal is not None:
             return np.stack([refusal, self.harmfulness_logits(coordinates)], axis=1)
         return _padded(coordinates, 2)
 
@@ -82,13 +81,12 @@ class Cloud:
 @dataclass(frozen=True, eq=False)
 class Located:
     """A visitor's query under several prompts: coordinates (k, m); outside (k,) bool, far from all that
-    the probes were fitted on; trained (k,) bool, the prompt was trained on this very probe."""
+    the probes were fitted on."""
 
     query: str
     prompts: Sequence[str]
     coordinates: np.ndarray
     outside: np.ndarray
-    trained: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,8 +207,7 @@ def _arrow(
     start = geometry.place(geometry.centre[None], axes)[0]
     tip = geometry.place((geometry.centre + geometry.refusal)[None], axes)[0]
     direction = tip - start
-    length = np.linalg.norm(direction)
-    if not length:
+    if not direction.any():
         return None
     sizes = np.array([high - low for low, high in ranges])
     # As long as fits into a third of the picture both ways, whatever the axes' scales.
@@ -229,7 +226,8 @@ def _boundary(
     seen = _padded(geometry.refusal[None], 2)[0]
     offset = float(geometry.centre[2:] @ geometry.refusal[2:]) + geometry.refusal_bias
     drawn = _padded(geometry.anchors, 2) @ seen + offset
-    true = geometry.anchors @ geometry.refusal + geometry.refusal_bias
+    true = geometry.refusal_logits(geometry.anchors)
+    assert true is not None
     norm = float(np.linalg.norm(geometry.refusal))
     shadow = Shadow(
         int(np.sum((drawn > 0) != (true > 0))), len(true), float(np.linalg.norm(seen)) / norm if norm else 0.0

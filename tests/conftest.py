@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +233,37 @@ def raised() -> Callable[[Callable[[], Any], type[Exception]], str]:
         return str(caught.value)
 
     return message
+
+
+@contextmanager
+def served(**environment: str) -> Iterator[str]:
+    """app.py as a process of its own on a free port: its address, once the page answers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "app.py"],
+        cwd=Path(__file__).parent.parent,
+        env=os.environ | {"GRADIO_SERVER_PORT": str(port)} | environment,
+    )
+    url = f"http://127.0.0.1:{port}/"
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            assert process.poll() is None, "app.py ended"
+            try:
+                urllib.request.urlopen(url, timeout=3)
+                break
+            except OSError:
+                assert time.monotonic() < deadline, "app.py serves no page"
+                time.sleep(0.3)
+        yield url
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
 
 
 def pytest_configure(config: pytest.Config) -> None:

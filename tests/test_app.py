@@ -1,40 +1,19 @@
 """The page as a stranger's program sees it: started as a process, asked over HTTP."""
 
-import os
 import re
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
-from pathlib import Path
 
 import pytest
+from conftest import served
 from gradio_client import Client
 
 pytestmark = pytest.mark.model
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
 def address():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = os.environ | {"GRADIO_SERVER_PORT": str(port)}
-    process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment)
-    url = f"http://127.0.0.1:{port}/"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        assert process.poll() is None, "app.py ended"
-        try:
-            urllib.request.urlopen(url, timeout=3)
-            break
-        except OSError:
-            time.sleep(0.3)
-    yield url
-    process.terminate()
-    process.wait(30)
+    with served() as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

@@ -7,19 +7,16 @@ import json
 import os
 import re
 import shutil
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
-from pathlib import Path
 
 import pytest
+from conftest import served
 from gradio_client import Client
 from playwright.sync_api import expect, sync_playwright
 
+from dro.sources import cache_folder
+
 pytestmark = pytest.mark.browser
-ROOT = Path(__file__).parent.parent
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -31,30 +28,11 @@ LOADING, ANSWERS, TRAINING = 120_000, 120_000, 400_000
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     # The model comes from the user's cache; runs of the test must not stay in it.
-    cache = Path(os.environ.get("DRO_CACHE") or Path.home() / ".cache" / "dro-explorer")
     own = tmp_path_factory.mktemp("cache")
-    (own / "models").symlink_to(cache / "models")
-    environment = os.environ | {"GRADIO_SERVER_PORT": str(port), "DRO_CACHE": str(own)}
-    process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment)
-    url = f"http://127.0.0.1:{port}/"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        assert process.poll() is None, "app.py ended"
-        try:
-            urllib.request.urlopen(url, timeout=3)
-            break
-        except OSError:
-            time.sleep(0.3)
-    yield url
-    process.terminate()
-    try:
-        process.wait(20)
-    except subprocess.TimeoutExpired:
-        process.kill()
+    (own / "models").symlink_to(cache_folder() / "models")
+    with served(DRO_CACHE=str(own)) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ def geometry(m=4, refusal=True):
     anchors = rng.normal(size=(60, m)) * np.linspace(3, 1, m)
     return views.Geometry(
         rng.normal(size=m), 0.3, rng.normal(size=m) if refusal else None, -0.4 if refusal else 0.0,
-        np.linspace(0.2, 0.05, m), anchors, np.arange(60) % 2 == 0,
+        np.linspace(0.2, 0.05, m), anchors,
     )  # fmt: skip
 
 
@@ -20,13 +20,13 @@ def cloud(space, name, rows=slice(0, 20)):
     n = len(space.anchors[rows])
     rates = np.where(np.arange(n) % 3 == 0, 0.75, 0.0)
     return views.Cloud(
-        name, space.anchors[rows], space.harmful[rows], rates, [f"query {i}" for i in range(n)]
+        name, space.anchors[rows], (np.arange(60) % 2 == 0)[rows], rates, [f"query {i}" for i in range(n)]
     )
 
 
 def located(space, text="Where am I?"):
     return views.Located(text, ["none", "dro-short-1"], rng.normal(size=(2, space.m)),
-                         np.array([False, True]), np.array([False, True]))  # fmt: skip
+                         np.array([False, True]))  # fmt: skip
 
 
 def test_points_keep_their_place_and_means_are_those_of_the_class():
@@ -82,7 +82,7 @@ def test_ranges_hold_every_point_and_rarely_change():
     usual = views.scatter(space, [cloud(space, "none")], ["none"]).ranges
     near = views.scatter(space, [cloud(space, "none", slice(20, 40))], ["none"]).ranges
     assert usual == near
-    far = views.Located("q", ["none"], np.full((1, 4), 40.0), np.array([True]), np.array([False]))
+    far = views.Located("q", ["none"], np.full((1, 4), 40.0), np.array([True]))
     wide = views.scatter(space, [], [], far)
     assert all(low < 40 < high for low, high in wide.ranges)
 

@@ -12,6 +12,7 @@ import gradio as gr
 import numpy as np
 
 from explorer import cards, figures, text, views
+from explorer.events import PRIVATE, QUICK
 from explorer.live_plot import live_plot
 from explorer.messages import shown
 from explorer.service import BASE, Service
@@ -64,11 +65,9 @@ def _located(service: Service, session: Session) -> views.Located | None:
     if not names or space is None or session.space != space.name:
         return None
     places = [session.places[n] for n in names]
-    trained = service.trained()
     return views.Located(
-        session.query, names, np.array([p.coordinates for p in places]), np.array([p.beyond for p in places]),
-        np.array([n in trained for n in names]),
-    )  # fmt: skip
+        session.query, names, np.array([p.coordinates for p in places]), np.array([p.beyond for p in places])
+    )
 
 
 def table(service: Service, session: Session) -> str:
@@ -116,7 +115,7 @@ def build(service: Service) -> Explore:
             plot = live_plot("Anchors and your question in the representation space", plot_json, 470,
                              elem_id="space-plot")  # fmt: skip
             caption = gr.HTML(caption_html)
-            picked = gr.HTML(f'<p class="quiet">{text.CLICK}</p>', elem_id="picked")
+            picked = gr.HTML(cards.quiet(text.CLICK), elem_id="picked")
             with gr.Group(elem_id="controls"):
                 axes = gr.Radio(list(text.AXES_CHOICES), value="components", label=text.AXES)
                 colour = gr.Radio(list(text.COLOUR_CHOICES), value="class", label=text.COLOUR)
@@ -206,12 +205,7 @@ def build(service: Service) -> Explore:
             now.own.append(name)
         return now, gr.CheckboxGroup(_choices(service, now), value=[*ticked, name]), ""
 
-    quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    slow: dict[str, Any] = {
-        "concurrency_limit": _AT_ONCE,
-        "show_progress": "hidden",
-        "api_visibility": "private",
-    }
+    slow: dict[str, Any] = {"concurrency_limit": _AT_ONCE, **PRIVATE}
     outputs = [session, *drawn, facts, said]
     writing = []
     asking = [ask.click, query.submit]
@@ -222,16 +216,16 @@ def build(service: Service) -> Explore:
         placed = event.success(catch_up, [session, axes, colour], [session, *drawn, facts, reveal], **slow)
         writing.append(placed.success(write, [session, length], [session, said, facts], **slow))
 
-    ticking = prompts.input(draw, chosen, outputs, **quick)
-    added = add.click(add_own, [session, own, prompts], [session, prompts, own], **quick)
-    more = added.success(draw, chosen, outputs, **quick)
+    ticking = prompts.input(draw, chosen, outputs, **QUICK)
+    added = add.click(add_own, [session, own, prompts], [session, prompts, own], **QUICK)
+    more = added.success(draw, chosen, outputs, **QUICK)
     then_catch_up(ticking)
     then_catch_up(more)
-    gr.on([axes.input, colour.input], draw, chosen, outputs, **quick)
+    gr.on([axes.input, colour.input], draw, chosen, outputs, **QUICK)
     # A new question ends the answers to the last one; their threads end at the next word.
-    gr.on(asking, None, cancels=writing, **quick)
-    reveal.click(None, js=_UNVEIL, **quick)
-    plot.point_click(tell, [session], picked, **quick)
+    gr.on(asking, None, cancels=writing, **QUICK)
+    reveal.click(None, js=_UNVEIL, **QUICK)
+    plot.point_click(tell, [session], picked, **QUICK)
     return Explore(prompts, chosen, outputs, then_catch_up)
 
 
@@ -258,7 +252,7 @@ def _told(data: Any) -> str:
     """What a clicked point is; what the browser sends is checked, whoever sent it."""
     custom = data.get("customdata") if isinstance(data, dict) else None
     if not isinstance(custom, list) or len(custom) < 3 or not all(isinstance(c, str) for c in custom[:3]):
-        return f'<p class="quiet">{text.CLICK}</p>'
+        return cards.quiet(text.CLICK)
     query = html.escape(html.unescape(custom[0].replace("<br>", " ")))
     note = f" · {html.escape(custom[1])}" if custom[1] else ""
     return f'<p class="picked">{query}<br><small>under {html.escape(custom[2])}{note}</small></p>'

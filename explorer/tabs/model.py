@@ -10,6 +10,7 @@ import gradio as gr
 from dro.models import PRECISIONS
 from dro.registry import REGISTRY
 from explorer import cards, text
+from explorer.events import QUICK
 from explorer.messages import shown
 from explorer.service import Service, health_of, provenance_of
 
@@ -46,10 +47,9 @@ def build(service: Service, model: str, precision: str) -> Model:
         with shown():
             service.fit()
 
-    quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    load.click(load_now, [name, how], None, **quick)
-    fit.click(fit_now, None, None, **quick)
-    cancel.click(service.cancel_fit, None, None, **quick)
+    load.click(load_now, [name, how], None, **QUICK)
+    fit.click(fit_now, None, None, **QUICK)
+    cancel.click(service.cancel_fit, None, None, **QUICK)
     return Model(health, fit, cancel)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from dro.errors import DroError
 from dro.prompts import STANDARD
 from explorer import cards, figures, text, views
+from explorer.events import QUICK
 from explorer.live_plot import live_plot
 from explorer.messages import shown
 from explorer.runs import MOST_BATCH, MOST_STEPS, PRESETS, WATCHED, Run
@@ -76,7 +77,7 @@ def build(service: Service) -> Optimise:
                 use = gr.Button(text.USE, visible=False, variant="primary", elem_id="use")
                 resume = gr.Button(text.RESUME, visible=False, elem_id="resume")
         with gr.Column(scale=7, min_width=340):
-            told = gr.HTML(f'<p class="quiet">{text.NO_RUN}</p>', elem_id="run-status")
+            told = gr.HTML(cards.quiet(text.NO_RUN), elem_id="run-status")
             watch = live_plot("Watched queries: refusal against harmfulness, moving as the prompt trains",
                               _resting(service), 380, elem_id="watch-plot")  # fmt: skip
             results = gr.HTML(elem_id="results")
@@ -87,7 +88,6 @@ def build(service: Service) -> Optimise:
                "seed": seed}  # fmt: skip
     settings = [widgets[name] for name in SETTINGS]
     following = [told, watch, curve, results, stop, start, use, resume, seen]
-    quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
     def choose(preset: str) -> list[Any]:
         config = PRESETS[preset].model_dump()
@@ -99,7 +99,7 @@ def build(service: Service) -> Optimise:
     def begin(preset: str, *values: Any) -> tuple:
         with shown():
             started = service.start_run(_config(service, preset, values), preset)
-        return started.name, gr.Dropdown(_labels(service), value=started.name, visible=True), UNSEEN
+        return started.name, gr.Dropdown(labels(service), value=started.name, visible=True), UNSEEN
 
     def end(seen: Seen) -> str:
         with shown():
@@ -111,13 +111,13 @@ def build(service: Service) -> Optimise:
             service.resume_run(seen[0])
         return (seen[0], -1, "")
 
-    preset.change(choose, preset, settings, **quick)
+    preset.change(choose, preset, settings, **QUICK)
     for widget in settings:
-        widget.change(expect, [preset, *settings], expected, **quick)
-    start.click(begin, [preset, *settings], [run, runs, seen], **quick)
-    stop.click(end, seen, told, **quick)
-    resume.click(go_on, seen, seen, **quick)
-    runs.input(lambda name: (name, UNSEEN), runs, [run, seen], **quick)
+        widget.change(expect, [preset, *settings], expected, **QUICK)
+    start.click(begin, [preset, *settings], [run, runs, seen], **QUICK)
+    stop.click(end, seen, told, **QUICK)
+    resume.click(go_on, seen, seen, **QUICK)
+    runs.input(lambda name: (name, UNSEEN), runs, [run, seen], **QUICK)
     return Optimise(run, use, seen, runs, following, expected, [preset, *settings])
 
 
@@ -168,10 +168,6 @@ def follow(service: Service, name: str, seen: Seen) -> list[Any]:
 
 def labels(service: Service) -> list[tuple[str, str]]:
     """All runs, newest first, with where they stand."""
-    return _labels(service)
-
-
-def _labels(service: Service) -> list[tuple[str, str]]:
     found = []
     for name in reversed(service.run_names()):
         run = service.run(name)
