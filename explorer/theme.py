@@ -11,6 +11,8 @@ CSS = Path(__file__).resolve().parent.parent / "assets" / "style.css"
 HEAD = """<style>@media (max-width: 640px) {
   .gradio-container { padding: .4rem !important; width: 100vw !important; min-width: 0 !important; }
   .gradio-container .main { padding: .4rem !important; width: 100% !important; min-width: 0; }
+  table.facts .meter:not(.wide) { display: none; }
+  .prose table.facts :is(th, td) { padding: .3rem .15rem; }
 }</style>"""
 """Gradio puts its own class before every rule of a style sheet, where these would match nothing."""
 
