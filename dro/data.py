@@ -16,7 +16,7 @@ from dro.errors import DataError
 
 HARMFUL, HARMLESS = "harmful", "harmless"
 CLASSES = (HARMFUL, HARMLESS)
-BUNDLED = ("anchors", "validation", "test")
+BUNDLED = ("anchors", "train", "validation", "test")
 MAX_QUERY_CHARACTERS = 8_000
 QUERY_COLUMNS = ("query", "prompt", "goal", "instruction", "text")
 MAX_FILE_BYTES = 20_000_000
@@ -91,7 +91,7 @@ def check_query(text: object) -> str:
 
 
 def bundled(name: str, half: str | None = None) -> QuerySet:
-    """A bundled set: "anchors", "validation" or "test".
+    """A bundled set: "anchors" (a space is fitted on them), "train", "validation" or "test".
 
     Parameters
     ----------

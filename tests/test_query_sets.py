@@ -14,7 +14,7 @@ import pytest
 
 DATA = Path(__file__).resolve().parent.parent / "dro" / "data"
 COLUMNS = ["pair", "class", "form", "act", "topic", "shared", "query"]
-PAIRS = {"anchors": 100, "validation": 100, "test": 150}
+PAIRS = {"anchors": 100, "train": 386, "validation": 100, "test": 150}
 SETS = sorted(PAIRS)
 CLASSES = {"harmful", "harmless"}
 MAX_FORM_SHARE = 0.30
@@ -202,7 +202,7 @@ def data():
 
 
 def others(data):
-    return data["anchors"] + data["validation"]
+    return data["anchors"] + data["train"] + data["validation"]
 
 
 def values(rows, column):
@@ -275,6 +275,10 @@ def test_test_acts_are_held_out(data):
     assert test_acts & other_acts == set()
     assert verb_leaks(test_acts, values(others(data), "query")) == []
     assert verb_leaks(other_acts, values(data["test"], "query")) == []
+
+
+def test_training_topics_are_not_validation_topics(data):
+    assert set(values(data["train"], "topic")) & set(values(data["validation"], "topic")) == set()
 
 
 def test_no_near_duplicates(data):
