@@ -6,12 +6,12 @@ A query set holds requests, never answers. The bundled sets were written for thi
 import csv
 import hashlib
 import io
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from dro import tables
 from dro.errors import DataError
 
 HARMFUL, HARMLESS = "harmful", "harmless"
@@ -19,7 +19,6 @@ CLASSES = (HARMFUL, HARMLESS)
 BUNDLED = ("anchors", "train", "validation", "test")
 MAX_QUERY_CHARACTERS = 8_000
 QUERY_COLUMNS = ("query", "prompt", "goal", "instruction", "text")
-MAX_FILE_BYTES = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -154,14 +153,11 @@ def as_set(texts: Iterable[str], harmful: bool, name: str) -> QuerySet:
 
 def _read_rows(path: Path, column: str | None) -> list[tuple[str, dict, str]]:
     """(query, whole row, "file, line n") for every non-empty line of a user's file."""
-    content = _read_text(path)
-    suffix = path.suffix.lower()
-    if suffix in (".jsonl", ".ndjson"):
-        rows = _jsonl_rows(path, content)
-    elif suffix in (".csv", ".tsv"):
-        rows = _csv_rows(path, content, "\t" if suffix == ".tsv" else ",")
+    if path.suffix.lower() in tables.SUFFIXES:
+        rows = tables.read(path)
     else:
-        rows = [({"query": line}, number) for number, line in _lines(content) if line.strip()]
+        lines = tables.lines(tables.read_text(path))
+        rows = [({"query": line}, number) for number, line in lines if line.strip()]
         column = "query"
     if not rows:
         raise DataError(f"{path.name} holds no query.", "Put one query on each line.")
@@ -170,7 +166,7 @@ def _read_rows(path: Path, column: str | None) -> list[tuple[str, dict, str]]:
     for row, number in rows:
         where = f"{path.name}, line {number}"
         if name not in row:
-            raise DataError(f"{where}: there is no column {name!r}.", _columns_there(list(row)))
+            raise tables.no_column(where, name, list(row))
         try:
             result.append((check_query(row[name]), row, where))
         except DataError as error:
@@ -178,66 +174,11 @@ def _read_rows(path: Path, column: str | None) -> list[tuple[str, dict, str]]:
     return result
 
 
-def _read_text(path: Path) -> str:
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise DataError(
-                f"{path.name} has {path.stat().st_size / 1e6:.0f} MB; at most "
-                f"{MAX_FILE_BYTES / 1e6:.0f} MB are read.",
-                "Split it.",
-            )
-        raw = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from None
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise DataError(
-            f"{path.name}, line {line}: byte 0x{raw[error.start]:02x} is not UTF-8.",
-            "Save the file as UTF-8.",
-        ) from None
-
-
-def _lines(content: str) -> list[tuple[int, str]]:
-    # Not str.splitlines: it also splits at form feeds and U+2028, which may occur inside a query.
-    lines = content.replace("\r\n", "\n").split("\n")
-    return list(enumerate(lines, start=1))
-
-
-def _jsonl_rows(path: Path, content: str) -> list[tuple[dict, int]]:
-    rows = []
-    for number, line in _lines(content):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DataError(
-                f"{path.name}, line {number} is not JSON: {error}.", "Write one object a line."
-            ) from None
-        if not isinstance(row, dict):
-            raise DataError(f"{path.name}, line {number} is no JSON object.", 'Write {"query": …}.')
-        rows.append((row, number))
-    return rows
-
-
-def _csv_rows(path: Path, content: str, delimiter: str) -> list[tuple[dict, int]]:
-    reader = csv.DictReader(io.StringIO(content, newline=""), delimiter=delimiter)
-    try:
-        return [(row, reader.line_num) for row in reader]
-    except csv.Error as error:
-        raise DataError(
-            f"{path.name}, line {reader.line_num} is not csv: {error}.", "Check the quoting."
-        ) from None
-
-
 def _query_column(path: Path, columns: Sequence[str]) -> str:
     for name in QUERY_COLUMNS:
         if name in columns:
             return name
-    raise DataError(f"{path.name} has no column named {', '.join(QUERY_COLUMNS)}.", _columns_there(columns))
-
-
-def _columns_there(columns: Sequence[str | None]) -> str:
-    return f"It has: {', '.join(str(c) for c in columns[:20])}. Name the query column `query`."
+    raise DataError(
+        f"{path.name} has no column named {', '.join(QUERY_COLUMNS)}.",
+        f"{tables.columns_there(columns)} Name the query column `query`.",
+    )

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from dro import refusal
 from dro.data import CLASSES, QuerySet
 from dro.generate import Decoding, answers
+from dro.judges import Judge, Phrases
 from dro.models import ChatModel
 from dro.prompts import SafetyPrompt
 from dro.sources import Progress, silent
@@ -74,8 +74,9 @@ def evaluate(
     decoding: Decoding = Decoding(),
     progress: Progress = silent,
     checkpoint: Callable[[], None] = lambda: None,
+    judge: Judge = Phrases(),
 ) -> Report:
-    """Answer every query under every prompt and judge the answers by the phrase list."""
+    """Answer every query under every prompt and judge the answers."""
     prefixes = PrefixCache(model)
     parts = [(q.of(label), label) for q in queries for label in CLASSES if len(q.of(label))]
     total = len(prompts) * sum(len(q) for q, _ in parts)
@@ -89,8 +90,10 @@ def evaluate(
                 progress(text, (done + fraction * size) / total)
 
             spoken = answers(model, prompt, part.texts, decoding, prefixes, report, checkpoint)
-            verdicts = [[refusal.judge(answer).outcome for answer in each] for each in spoken]
-            rates.append(rate(prompt.name, part.name, label, verdicts, decoding.seed))
+            asked = [query for query, each in zip(part.texts, spoken, strict=True) for _ in each]
+            judged = iter(judge(asked, [answer for each in spoken for answer in each]))
+            verdicts = [[next(judged).outcome for _ in each] for each in spoken]
+            rates.append(rate(prompt.name, part.name, label, verdicts, judge.name, decoding.seed))
             said += [
                 Said(prompt.name, label, query, answer, verdict)
                 for query, each, judged in zip(part.texts, spoken, verdicts, strict=True)
@@ -100,7 +103,9 @@ def evaluate(
     return Report(tuple(rates), tuple(said))
 
 
-def rate(prompt: str, set_name: str, label: str, verdicts: Sequence[Sequence[str]], seed: int = 0) -> Rate:
+def rate(
+    prompt: str, set_name: str, label: str, verdicts: Sequence[Sequence[str]], judge: str, seed: int = 0
+) -> Rate:
     """Count verdicts (queries × samples) and put an interval around the refusal rate."""
     samples = len(verdicts[0])
     counts = Counter(v for each in verdicts for v in each)
@@ -108,7 +113,7 @@ def rate(prompt: str, set_name: str, label: str, verdicts: Sequence[Sequence[str
     shares = np.array([np.mean([v == "refused" for v in each]) for each in verdicts])
     low, high = interval(shares, samples, seed)
     return Rate(prompt, set_name, label, len(verdicts), refused, answered, broken,
-                float(shares.mean()), low, high, refusal.PHRASES)  # fmt: skip
+                float(shares.mean()), low, high, judge)  # fmt: skip
 
 
 def interval(shares: np.ndarray, samples: int = 1, seed: int = 0) -> tuple[float, float]:

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from dro import health, probes, projection, refusal
+from dro import first_token, health, probes, projection, refusal
 from dro.data import QuerySet
 from dro.errors import DataError
-from dro.generate import Decoding, answers
+from dro.generate import Decoding, full_answers
 from dro.models import ChatModel
 from dro.prompts import available, resolve
 from dro.sources import Progress, silent
@@ -70,6 +70,7 @@ def fit(
     prefixes = PrefixCache(model)
     greedy = Decoding(max_tokens=labels.max_tokens)
     states, rates = [], []
+    openings: list[tuple[int | None, bool]] = []
     for number, name in enumerate(names):
         prompt = resolve(name, model)
         step = _shifted(
@@ -83,13 +84,17 @@ def fit(
         refused = np.zeros(len(anchors))
         for share, decoding in ((0.35, greedy), (0.6, labels)):
             part = _shifted(step, "", 0.05 if decoding is greedy else 0.4, share)
-            said = answers(model, prompt, anchors.texts, decoding, prefixes, part, checkpoint)
-            refused += [sum(refusal.judge(a).refused for a in each) for each in said]
+            said = full_answers(model, prompt, anchors.texts, decoding, prefixes, part, checkpoint)
+            judged = [[(a.opening, refusal.judge(a.text).refused) for a in each] for each in said]
+            refused += [sum(was for _, was in each) for each in judged]
+            openings += [one for each in judged for one in each]
         rates.append(refused / (labels.samples + 1))
     answered_in = known.provenance["labels"]["precision"] if known else model.precision
+    counted = known.openings if known else first_token.count(openings)
     return build(
-        model, anchors, names, np.concatenate(states), np.concatenate(rates), m, labels, seed, answered_in
-    )
+        model, anchors, names, np.concatenate(states), np.concatenate(rates), m, labels, seed, answered_in,
+        counted,
+    )  # fmt: skip
 
 
 def _check_known(known: Space, model: ChatModel, anchors: QuerySet, names: tuple[str, ...]) -> Decoding:
@@ -114,10 +119,12 @@ def build(
     labels: Decoding,
     seed: int,
     answered_in: str | None = None,
+    openings: first_token.Openings | None = None,
 ) -> Space:
     """A space from states (c·q, d_model) and refusal rates (c·q,), condition by condition.
 
     answered_in: precision in which the answers behind the rates were given; None: this model's.
+    openings: their first tokens, if they are known.
     """
     count = len(names)
     query_harmful = np.array([q.harmful for q in anchors.queries])
@@ -148,6 +155,7 @@ def build(
         _provenance(model, anchors, names, m, labels, seed, answered_in or model.precision),
         health.report(evidence, why),
         why,
+        openings or {},
     )  # fmt: skip
 
 

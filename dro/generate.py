@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -68,6 +69,13 @@ class Decoding:
             )
 
 
+class Answer(NamedTuple):
+    """A text the model gave, and the id of its first token (None where it gave none)."""
+
+    text: str
+    opening: int | None
+
+
 def answers(
     model: ChatModel,
     prompt: SafetyPrompt,
@@ -81,9 +89,23 @@ def answers(
 
     `checkpoint` is called between model passes and may raise to stop.
     """
+    found = full_answers(model, prompt, queries, decoding, prefixes, progress, checkpoint)
+    return [[answer.text for answer in each] for each in found]
+
+
+def full_answers(
+    model: ChatModel,
+    prompt: SafetyPrompt,
+    queries: Sequence[str],
+    decoding: Decoding = Decoding(),
+    prefixes: PrefixCache | None = None,
+    progress: Progress = silent,
+    checkpoint: Callable[[], None] = lambda: None,
+) -> list[list[Answer]]:
+    """`answers` with the first token of each."""
     own = own_ids(model, prompt, queries)
     prefix = prefixes.get(prompt) if prefixes else run_prefix(model, prompt)
-    texts: list[list[str]] = [[] for _ in queries]
+    found: list[list[Answer]] = [[] for _ in queries]
     rows_at_once = max(1, BATCH_ROWS // decoding.samples)
     done = 0
     for group in packs([len(o) for o in own], PREFILL_TOKENS):
@@ -99,10 +121,13 @@ def answers(
             spelled = model.tokenizer.batch_decode(ids, skip_special_tokens=True)
             for position, index in enumerate(batch):
                 first = position * decoding.samples
-                texts[index] = [t.strip() for t in spelled[first : first + decoding.samples]]
+                found[index] = [
+                    Answer(text.strip(), tokens[0] if tokens else None)
+                    for text, tokens in list(zip(spelled, ids, strict=True))[first : first + decoding.samples]
+                ]
             done += len(batch)
             progress(f"Answers under {prompt.name}", done / len(queries))
-    return texts
+    return found
 
 
 def stream_answers(

@@ -83,9 +83,9 @@ class Verdict:
 
 def judge(answer: str) -> Verdict:
     """The phrase judge: broken where there is no language, refused where a phrase says so, else answered."""
-    broken = _break(answer)
-    if broken:
-        return Verdict("broken", broken)
+    why = broken(answer)
+    if why:
+        return Verdict("broken", why)
     # What an answer quotes is not what it says, unless it quotes itself as a whole.
     spoken = answer.strip().strip('"“”')[: 2 * _OPENING_CHARACTERS]
     opening = _normalise(_QUOTED.sub(" ", spoken))[:_OPENING_CHARACTERS]
@@ -104,7 +104,7 @@ def _normalise(text: str) -> str:
     return re.sub(r"\s+", " ", text).strip(" \"'-–—:")
 
 
-def _break(answer: str) -> str:
+def broken(answer: str) -> str:
     """Why an answer is no language: "" where it is."""
     text = answer.strip()
     if not text:

@@ -6,7 +6,7 @@ New queries and new runs are placed in it and never refitted silently.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from dro.errors import DroError, StoreError
+from dro.first_token import Openings
 from dro.models import ChatModel
 from dro.probes import Probe
 from dro.projection import Projection
@@ -94,6 +95,8 @@ class Space:
         where fewer than ten refusals were found, and `why_no_refusal` then says so.
     provenance: model, revision, precision, prompts, anchors, labels, m, seed.
     health: the report of the fit, a list of checks.
+    openings: first tokens of the answers behind the labels, each with how many of its answers refused
+        and how many it opened (see `first_token`); empty in spaces fitted before they were counted.
     """
 
     projection: Projection
@@ -103,6 +106,7 @@ class Space:
     provenance: Mapping[str, Any]
     health: Sequence[Mapping[str, Any]]
     why_no_refusal: str = ""
+    openings: Openings = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -116,6 +120,12 @@ class Space:
             raise StoreError(f"{self.name} has no refusal probe: {self.why_no_refusal}",
                              "Fit a space with more anchors, or choose another model.")  # fmt: skip
         return self.refusal
+
+    def need_openings(self) -> Openings:
+        """The first tokens of refusals, or a StoreError that says what to do without them."""
+        if not any(refused for refused, _ in self.openings.values()):
+            raise StoreError(f"{self.name} does not know how this model opens a refusal.", "Fit it anew.")
+        return self.openings
 
     def offsets(self) -> tuple[float, float]:
         """c_r and c_h in f(x) = wᵀVᵀx + c, of the refusal and the harmfulness probe."""
@@ -233,6 +243,7 @@ def save(space: Space, folder: Path) -> None:
             "health": [dict(check) for check in space.health],
             "conditions": list(anchors.conditions),
             "queries": list(anchors.queries),
+            "openings": {str(token): list(counts) for token, counts in space.openings.items()},
         },
     )
 
@@ -274,6 +285,7 @@ def load(folder: str | Path) -> Space:
             told["provenance"],
             told["health"],
             told["why_no_refusal"],
+            {int(token): (int(r), int(n)) for token, (r, n) in told.get("openings", {}).items()},
         )
     except (OSError, KeyError, TypeError, ValueError, SafetensorError, DroError) as error:
         raise StoreError(

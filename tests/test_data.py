@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dro import data
+from dro import data, tables
 from dro.data import Query, QuerySet, check_query, read_labelled, read_texts
 from dro.errors import DataError
 
@@ -134,7 +134,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path, raised, name):
 
 
 def test_a_huge_file_is_refused_before_it_is_read(write, monkeypatch, raised):
-    monkeypatch.setattr(data, "MAX_FILE_BYTES", 10)
+    monkeypatch.setattr(tables, "MAX_FILE_BYTES", 10)
     assert "Split it" in raised(lambda: read_texts(write("a.txt", "x" * 11)), DataError)
 
 

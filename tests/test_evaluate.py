@@ -67,7 +67,7 @@ OUTCOMES = st.sampled_from(["refused", "answered", "broken"])
 def test_counts_add_to_n_and_the_rate_lies_in_its_interval(samples, data):
     row = st.lists(OUTCOMES, min_size=samples, max_size=samples)
     verdicts = data.draw(st.lists(row, min_size=1, max_size=8))
-    found = rate("p", "s", "harmful", verdicts)
+    found = rate("p", "s", "harmful", verdicts, "phrases")
     assert found.n == len(verdicts)
     assert found.refused + found.answered + found.broken == pytest.approx(found.n)
     assert found.rate == pytest.approx(found.refused / found.n)
@@ -77,7 +77,11 @@ def test_counts_add_to_n_and_the_rate_lies_in_its_interval(samples, data):
 
 def test_counts_of_several_samples_are_answers_divided_by_samples():
     found = rate(
-        "p", "s", "harmful", [["refused", "answered"], ["refused", "refused"], ["broken", "answered"]]
+        "p",
+        "s",
+        "harmful",
+        [["refused", "answered"], ["refused", "refused"], ["broken", "answered"]],
+        "phrases",
     )
     assert (found.refused, found.answered, found.broken) == (1.5, 1, 0.5) and isinstance(found.answered, int)
     assert found.rate == pytest.approx(0.5)

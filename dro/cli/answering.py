@@ -1,0 +1,140 @@
+"""Commands about answers: answer, evaluate, judge."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dro import data, refusal, tables
+from dro.cli.common import (
+    AsJson,
+    ModelName,
+    PrecisionName,
+    PromptNames,
+    RenderingFile,
+    SpaceFolder,
+    load,
+    open_judge,
+    open_space,
+    show,
+    table_of,
+)
+from dro.errors import DataError
+from dro.registry import DEFAULT
+
+
+def answer(
+    query: Annotated[str, typer.Argument(help="What a user would ask.")],
+    prompt: Annotated[str, typer.Option(help="A prompt's name, see `locate`.")] = "none",
+    max_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.")] = 128,
+    seed: Annotated[int | None, typer.Option(help="Sample with this seed (default: greedy).")] = None,
+    model: ModelName = DEFAULT,
+    precision: PrecisionName = "auto",
+    rendering: RenderingFile = None,
+    as_json: AsJson = False,
+    space: SpaceFolder = None,
+) -> None:
+    """Let the model answer a query under a safety prompt, and judge the answer."""
+    from dro.generate import Decoding, answers
+    from dro.progress import on_stderr
+    from dro.prompts import resolve
+
+    data.check_query(query)
+    decoding = Decoding(max_tokens, temperature=0.0 if seed is None else 1.0, seed=seed or 0)
+    with on_stderr() as progress:
+        chat = load(model, precision, rendering, progress)
+        if space is not None:
+            open_space(chat, space)
+    text = answers(chat, resolve(prompt, chat), [query], decoding)[0][0]
+    verdict = refusal.judge(text)
+    table = table_of("prompt", "answer", "verdict")
+    table.add_row(prompt, text, verdict.outcome)
+    show({"prompt": prompt, "answer": text, "verdict": verdict.outcome}, table, as_json)
+
+
+def evaluate(
+    prompt: PromptNames = None,
+    harmful: Annotated[Path | None, typer.Option(help="Harmful queries, one a line.")] = None,
+    harmless: Annotated[Path | None, typer.Option(help="Harmless queries, one a line.")] = None,
+    max_tokens: Annotated[int, typer.Option(help="Tokens of each answer.")] = 24,
+    samples: Annotated[int, typer.Option(help="Answers to each query; above 1 they are sampled.")] = 1,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N queries of each class.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the samples.")] = 0,
+    answers: Annotated[Path | None, typer.Option(help="Write every answer to this .jsonl file.")] = None,
+    judge: Annotated[str, typer.Option(help="phrases, first-token or model:NAME.")] = refusal.PHRASES,
+    model: ModelName = DEFAULT,
+    precision: PrecisionName = "auto",
+    rendering: RenderingFile = None,
+    space: SpaceFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Count refusals on queries that no prompt was trained on (default: the bundled test sets)."""
+    from dro.evaluate import evaluate as measure
+    from dro.generate import Decoding
+    from dro.progress import on_stderr
+    from dro.prompts import available, resolve
+
+    sets = [
+        data.as_set(data.read_texts(path), kind == data.HARMFUL, path.name)
+        for kind, path in ((data.HARMFUL, harmful), (data.HARMLESS, harmless))
+        if path
+    ] or [data.bundled("test")]
+    decoding = Decoding(max_tokens, samples, temperature=0.0 if samples == 1 else 1.0, seed=seed)
+    with on_stderr() as progress:
+        chat = load(model, precision, rendering, progress)
+    if space is not None:
+        open_space(chat, space)
+    decide = open_judge(judge, model, precision, rendering, space, chat)
+    chosen = [resolve(name, chat) for name in prompt or available(chat)]
+    with on_stderr() as progress:
+        report = measure(chat, chosen, [s.limit(limit) for s in sets], decoding, progress, judge=decide)
+    if answers:
+        from dro.store import write_bytes
+
+        lines = [json.dumps(said.as_dict(), ensure_ascii=False) + "\n" for said in report.said]
+        write_bytes(answers, "".join(lines).encode())
+    table = table_of("prompt", "set", "class", ">n", ">refused", ">answered", ">broken", ">refused, 95%",
+                   title=f"judge: {report.rates[0].judge}")  # fmt: skip
+    for row in report.rates:
+        table.add_row(
+            row.prompt, row.set, row.label, str(row.n), f"{row.refused:g}", f"{row.answered:g}",
+            f"{row.broken:g}", f"{row.rate:.1%}  [{row.low:.1%}, {row.high:.1%}]",
+        )  # fmt: skip
+    show({"results": [row.as_dict() for row in report.rates]}, table, as_json)
+
+
+def judge(
+    file: Annotated[Path, typer.Argument(help="csv, tsv or jsonl file with a column of answers.")],
+    column: Annotated[str, typer.Option(help="Column of the answers.")] = "answer",
+    query_column: Annotated[
+        str | None, typer.Option(help="Column of what was asked; a model judge reads it.")
+    ] = None,
+    judge: Annotated[str, typer.Option(help="phrases, first-token or model:NAME.")] = refusal.PHRASES,
+    model: ModelName = DEFAULT,
+    precision: PrecisionName = "auto",
+    rendering: RenderingFile = None,
+    space: SpaceFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge the answers in a file, in its order: refused, answered, or broken.
+
+    --model and --space name the model that gave the answers; only the judge first-token needs them.
+    """
+    from dro import judges
+
+    judges.check(judge)
+    rows = tables.read(file)
+    answers = tables.column(file, rows, column)
+    queries = tables.column(file, rows, query_column) if query_column else [""] * len(answers)
+    if not rows:
+        raise DataError(f"{file.name} holds no answer.", "Put one answer into each row.")
+    decide = open_judge(judge, model, precision, rendering, space)
+    verdicts = decide(queries, answers)
+    table = table_of("answer", "verdict", "evidence", title=f"judge: {decide.name}")
+    for answer, verdict in zip(answers, verdicts, strict=True):
+        table.add_row(answer[:80], verdict.outcome, verdict.evidence)
+    told = [{"verdict": v.outcome, "refused": v.refused, "evidence": v.evidence} for v in verdicts]
+    show({"judge": decide.name, "rows": told}, table, as_json)

@@ -1,0 +1,124 @@
+"""What commands share: options, opening a model and its space, tables and json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dro import models
+from dro.errors import DataError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from dro.judges import Judge
+    from dro.models import ChatModel
+    from dro.sources import Progress
+    from dro.space import Space
+
+ModelName = Annotated[
+    str, typer.Option("--model", help="A name from `models`, a hub id, a folder, or a .gguf file.")
+]
+PrecisionName = Annotated[str, typer.Option("--precision", help="auto, bf16, fp32 or 4bit.")]
+RenderingFile = Annotated[
+    Path | None,
+    typer.Option("--rendering", help="json file that says how this model writes a turn."),
+]
+SpaceFolder = Annotated[
+    Path | None,
+    typer.Option("--space", help="Folder of a fitted space (default: this model's own)."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Write json to standard output.")]
+PromptNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--prompt",
+        help="template, none, default, mistral, short, template+short, text:…, a run folder or a "
+        ".safetensors file. May be given several times.",
+    ),
+]
+
+
+def load(name: str, precision: str, rendering: Path | None, progress: Progress) -> ChatModel:
+    """Load a model, with the user's own rendering where one is given."""
+    from dro.rendering import from_file
+
+    given = from_file(rendering) if rendering else None
+    return models.load(name, precision, given, progress)  # type: ignore[arg-type]  # checked there
+
+
+def open_space(chat: ChatModel, folder: Path | None) -> Space:
+    """The model's space: from `folder`, else shipped, else cached."""
+    from dro.space import find
+
+    return find(chat, folder)
+
+
+def open_model(
+    name: str, precision: str, rendering: Path | None, folder: Path | None
+) -> tuple[ChatModel, Space]:
+    from dro.progress import on_stderr
+
+    with on_stderr() as progress:
+        chat = load(name, precision, rendering, progress)
+    return chat, open_space(chat, folder)
+
+
+def config_of(**fields: Any) -> Any:
+    """Settings of an optimisation; DataError names the field that cannot be."""
+    from pydantic import ValidationError
+
+    from dro.optimise import Config
+
+    try:
+        return Config(**fields)
+    except ValidationError as error:
+        told = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise DataError(f"These settings cannot be: {told}.", "See optimise --help.") from None
+
+
+def table_of(*columns: str, title: str = "") -> Table:
+    """A table; a column named with > is aligned right."""
+    from rich.table import Table
+
+    table = Table(title=title or None, title_justify="left")
+    for column in columns:
+        table.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left",
+                         overflow="fold")  # fmt: skip
+    return table
+
+
+def show(content: Any, table: Table, as_json: bool) -> None:
+    """Print json for programs, or the table for people."""
+    if as_json:
+        print(json.dumps(content, ensure_ascii=False))
+        return
+    from rich.console import Console
+
+    Console().print(table, markup=False)
+
+
+def open_judge(
+    name: str,
+    model: str,
+    precision: str,
+    rendering: Path | None,
+    folder: Path | None,
+    chat: ChatModel | None = None,
+) -> Judge:
+    """A judge by name. `first-token` speaks for the model that answers (`chat`, else `model` is loaded)."""
+    from dro import judges
+
+    judges.check(name)
+    if name == judges.PHRASES:
+        return judges.Phrases()
+    from dro.progress import on_stderr
+
+    with on_stderr() as progress:
+        if name == judges.FIRST_TOKEN:
+            chat = chat or load(model, precision, rendering, progress)
+            return judges.FirstToken(chat, open_space(chat, folder).need_openings())
+        return judges.Asked(load(name.removeprefix(judges.MODEL), "auto", None, progress))
