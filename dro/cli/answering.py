@@ -57,6 +57,14 @@ def answer(
 
 def evaluate(
     prompt: PromptNames = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="test, advbench, malicious_instruct, jailbreakbench, xstest, harmbench, or NAME=PATH. "
+            "May be given several times.",
+        ),
+    ] = None,
     harmful: Annotated[Path | None, typer.Option(help="Harmful queries, one a line.")] = None,
     harmless: Annotated[Path | None, typer.Option(help="Harmless queries, one a line.")] = None,
     max_tokens: Annotated[int, typer.Option(help="Tokens of each answer.")] = 24,
@@ -72,25 +80,28 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Count refusals on queries that no prompt was trained on (default: the bundled test sets)."""
+    from dro import benchmarks
     from dro.evaluate import evaluate as measure
     from dro.generate import Decoding
     from dro.progress import on_stderr
     from dro.prompts import available, resolve
 
-    sets = [
+    files = [
         data.as_set(data.read_texts(path), kind == data.HARMFUL, path.name)
         for kind, path in ((data.HARMFUL, harmful), (data.HARMLESS, harmless))
         if path
-    ] or [data.bundled("test")]
+    ]
     decoding = Decoding(max_tokens, samples, temperature=0.0 if samples == 1 else 1.0, seed=seed)
     with on_stderr() as progress:
+        named = [benchmarks.load(name, progress) for name in sets or ([] if files else ["test"])]
         chat = load(model, precision, rendering, progress)
     if space is not None:
         open_space(chat, space)
     decide = open_judge(judge, model, precision, rendering, space, chat)
     chosen = [resolve(name, chat) for name in prompt or available(chat)]
     with on_stderr() as progress:
-        report = measure(chat, chosen, [s.limit(limit) for s in sets], decoding, progress, judge=decide)
+        asked = [queries.limit(limit) for queries in [*(queries for queries, _ in named), *files]]
+        report = measure(chat, chosen, asked, decoding, progress, judge=decide)
     if answers:
         from dro.store import write_bytes
 
@@ -103,7 +114,8 @@ def evaluate(
             row.prompt, row.set, row.label, str(row.n), f"{row.refused:g}", f"{row.answered:g}",
             f"{row.broken:g}", f"{row.rate:.1%}  [{row.low:.1%}, {row.high:.1%}]",
         )  # fmt: skip
-    show({"results": [row.as_dict() for row in report.rates]}, table, as_json)
+    used = [one.as_dict() for _, each in named for one in each]
+    show({"results": [row.as_dict() for row in report.rates], "sets": used}, table, as_json)
 
 
 def judge(
