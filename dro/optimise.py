@@ -6,24 +6,23 @@ come from the same code path, so at step 0 they are equal.
 
 from __future__ import annotations
 
-import json
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 
-from dro import prompts, store
+from dro import first_token, prompts, run_folder, store
 from dro.data import QuerySet
-from dro.errors import DataError, ModelError, StoreError
+from dro.errors import DataError, ModelError
 from dro.models import ChatModel
 from dro.objective import Losses, Objective
 from dro.prompts import SafetyPrompt
+from dro.recipes import Config
+from dro.run_folder import STATES_FILE, Step
 from dro.sources import Progress, silent
 from dro.space import Space
 from dro.states import (
@@ -35,71 +34,18 @@ from dro.states import (
     prompt_vectors,
 )
 
-CONFIG_FILE, STEPS_FILE, CHECKPOINT_FILE, STATES_FILE = (
-    "config.json", "steps.jsonl", "checkpoint.safetensors", "states.safetensors",
-)  # fmt: skip
 
+@dataclass
+class _Best:
+    """The prompt that will be kept: its vectors, the step they are of, and what speaks for them."""
 
-class Config(BaseModel):
-    """Settings of an optimisation. `Config.paper()` are the paper's.
-
-    target: "difference" from the start, as in the paper, or "absolute" (see `objective`).
-    harmless_weight: weight of a harmless query in L_r and L_h, a harmful one counting 1.
-    init: text prompt that θ starts from. steps: updates of θ. batch: queries in each, half of either
-    class. lr: AdamW's learning rate, constant or falling to zero on a cosine. harmfulness_weight: of L_h.
-    residual_weight: β, of L_U.
-    validate_every: steps between looks at held-out queries (0: never).
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    init: str = "short"
-    target: Literal["difference", "absolute"] = "absolute"
-    harmless_weight: float = Field(4.0, gt=0)
-    steps: int = Field(160, ge=1, le=100_000)
-    batch: int = Field(50, ge=2, le=1024)
-    lr: float = Field(2e-3, gt=0, le=1)
-    schedule: Literal["constant", "cosine"] = "cosine"
-    harmfulness_weight: float = Field(0.3, ge=0)
-    residual_weight: float = Field(0.001, ge=0)
-    weight_decay: float = Field(0.01, ge=0)
-    clip: float = Field(1.0, gt=0)
-    seed: int = Field(42, ge=0)
-    validate_every: int = Field(10, ge=0)
-
-    @classmethod
-    def paper(cls, **changes: Any) -> Config:
-        """The paper's settings, with `changes`."""
-        told = {"target": "difference", "harmless_weight": 1.0, "harmfulness_weight": 0.01}
-        return cls(**{**told, "lr": 1e-3, "schedule": "constant", **changes})
-
-    def lr_at(self, step: int) -> float:
-        """Learning rate of the update `step`, from 0."""
-        if self.schedule == "constant":
-            return self.lr
-        return self.lr * 0.5 * (1 + math.cos(math.pi * step / self.steps))
-
-
-@dataclass(frozen=True)
-class Step:
-    """One update. Losses are of the batch it was computed on, before the update.
-
-    validation: the same losses on held-out queries after the update, and the mean change of f_r on
-    harmful and harmless ones, in logits; None between looks.
-    """
-
+    vectors: torch.Tensor
     step: int
-    loss: float
-    refusal: float
-    harmfulness: float
-    residual: float
-    gradient_norm: float
-    seconds: float
-    validation: Mapping[str, float] | None = None
+    score: float
 
 
 class Optimisation:
-    """A run in a folder. Iterate over `steps()`; `finish()` writes the prompt of the last step.
+    """A run in a folder. Iterate over `steps()`; `finish()` writes the prompt of the chosen step.
 
     Opening a folder that holds the same run goes on from its last step; another run is refused.
     """
@@ -123,6 +69,11 @@ class Optimisation:
         self._start = prompts.resolve(config.init, model)
         if self._start.text is None:
             raise DataError(f"The prompt {config.init!r} has no tokens to train.", "Start from short.")
+        if config.choose == "mass":
+            space.need_openings()
+            if validation is None or not config.validate_every:
+                raise DataError("A step cannot be chosen without held-out queries.",
+                                "Set validate_every, or choose the last step.")  # fmt: skip
         if config.batch > len(train):
             raise DataError(f"batch is {config.batch}, but there are {len(train)} training queries.",
                             "Choose a smaller batch.")  # fmt: skip
@@ -144,14 +95,29 @@ class Optimisation:
             [self.vectors], lr=config.lr, weight_decay=config.weight_decay, foreach=False
         )
         self.done = 0
-        self._train = _Queries(model, self._start, train)
-        self._held_out = _Queries(model, self._start, validation) if validation else None
-        self._claim(train, validation)
+        self._best = _Best(self._initial, 0, float("-inf"))
+        self._train = _Queries(model, self._start, train.texts, [q.harmful for q in train.queries])
+        self._held_out = (
+            _Queries(model, self._start, validation.texts, [q.harmful for q in validation.queries])
+            if validation
+            else None
+        )
+        described = {
+            "config": config.model_dump(),
+            "space": space.name,
+            "model": model.name,
+            "revision": model.revision,
+            "precision": model.precision,
+            "train": {"name": train.name, "sha256": train.digest},
+            "validation": validation and {"name": validation.name, "sha256": validation.digest},
+        }
+        if run_folder.claim(folder, described):
+            self._restore()
 
     @property
     def curve(self) -> list[Step]:
         """The steps taken so far, as they stand in the folder."""
-        return read_curve(self.folder)[: self.done]
+        return run_folder.read_curve(self.folder)[: self.done]
 
     def steps(self) -> Iterator[Step]:
         """Take the remaining steps; each is on disk when it is yielded."""
@@ -159,12 +125,13 @@ class Optimisation:
         if self.done >= config.steps:
             return
         self._progress("States before training", 0.0)
-        self._train.start = self._states(self._train, self._initial, 0.0, 0.7)
+        labels = self._train.harmful.cpu().numpy() > 0.5
+        drawn = [batch_rows(labels, config, step) for step in range(self.done, config.steps)]
+        self._fill(self._train, np.unique(np.concatenate(drawn)).tolist(), 0.0, 0.7)
         if self._held_out and config.validate_every:
-            self._held_out.start = self._states(self._held_out, self._initial, 0.7, 0.3)
-        while self.done < config.steps:
+            self._fill(self._held_out, range(len(self._held_out.own)), 0.7, 0.3)
+        for rows in drawn:
             began = time.perf_counter()
-            rows = batch_rows(self._train.harmful.cpu().numpy(), config, self.done)
             losses, norm = self._update(rows)
             seconds = time.perf_counter() - began
             self.done += 1
@@ -172,6 +139,7 @@ class Optimisation:
                 self.done % config.validate_every == 0 or self.done == config.steps
             )
             validation = self._validate() if due and self._held_out else None
+            self._choose(validation)
             step = Step(
                 self.done, losses.total.item(), losses.refusal.item(), losses.harmfulness.item(),
                 losses.residual.item(), norm, seconds, validation,
@@ -185,25 +153,47 @@ class Optimisation:
 
     def prompt(self) -> SafetyPrompt:
         """The soft prompt as it stands."""
-        vectors = self.vectors.detach().cpu().numpy().copy()
-        return SafetyPrompt(str(self.folder), self._start.text, vectors)
+        return self._as_prompt(self.vectors.detach())
+
+    @property
+    def chosen(self) -> int:
+        """The step whose prompt `finish` writes."""
+        return self._best.step
 
     def finish(self) -> SafetyPrompt:
-        """Write the prompt of the last step, and the training queries' states before and after it."""
+        """Write the prompt of the chosen step, and the space's anchors' states before and after it."""
         from safetensors.numpy import save as to_bytes
 
-        if self._train.start is None:
-            self._train.start = self._states(self._train, self._initial, 0.0, 0.5)
-        after = self._states(self._train, self.vectors.detach(), 0.5, 0.5)
-        arrays = {"before": self._train.start.cpu().numpy(), "after": after.cpu().numpy()}
+        anchors = _Queries(
+            self.model, self._start, self.space.anchors.queries, self.space.anchors.harmful.tolist()
+        )
+        anchors.take_over(self._train)
+        self._fill(anchors, range(len(anchors.own)), 0.0, 0.5)
+        after = self._states(anchors, range(len(anchors.own)), self._best.vectors, 0.5, 0.5)
+        arrays = {"before": anchors.start.cpu().numpy(), "after": after.cpu().numpy()}
         store.write_bytes(self.folder / STATES_FILE, to_bytes(arrays))
-        prompt = self.prompt()
+        prompt = self._as_prompt(self._best.vectors)
         prompts.save(prompt, self.folder, self._card())
         return prompt
 
+    def _as_prompt(self, vectors: torch.Tensor) -> SafetyPrompt:
+        return SafetyPrompt(str(self.folder), self._start.text, vectors.cpu().numpy().copy())
+
+    def _choose(self, validation: dict[str, float] | None) -> None:
+        """Keep this step's prompt if it is the last so far, or the best by first-token mass."""
+        score = float("-inf")
+        if self.config.choose == "mass":
+            if validation is None and self._best.step:
+                return
+            if validation is not None:
+                weight = self.config.harmless_weight
+                score = validation["mass_harmful"] - weight * validation["mass_harmless"]
+                if score < self._best.score:
+                    return
+        self._best = _Best(self.vectors.detach().clone(), self.done, score)
+
     def _update(self, rows: np.ndarray) -> tuple[Losses, float]:
         queries = self._train
-        assert queries.start is not None
         self._optimiser.zero_grad(set_to_none=True)
         states = packed_states(self.model, [queries.own[r] for r in rows], self._prefix, self.vectors)
         losses = self._objective(states, queries.start[rows], queries.harmful[rows])
@@ -224,26 +214,36 @@ class Optimisation:
         self._optimiser.step()
         return losses, norm
 
+    def _fill(self, queries: _Queries, rows: Sequence[int], start: float, share: float) -> None:
+        """Find the starting states of `rows` that are not known yet."""
+        missing = [row for row in rows if not queries.known[row]]
+        queries.start[missing] = self._states(queries, missing, self._initial, start, share)
+        queries.known[missing] = True
+
     @torch.no_grad()
-    def _states(self, queries: _Queries, vectors: torch.Tensor, start: float, share: float):
-        result = torch.empty(len(queries.own), self.model.d_model, device=self.model.device)
+    def _states(
+        self, queries: _Queries, rows: Sequence[int], vectors: torch.Tensor, start: float, share: float
+    ) -> torch.Tensor:
+        """States (len(rows), d_model) of some of the queries under `vectors`."""
+        result = torch.empty(len(rows), self.model.d_model, device=self.model.device)
         done = 0
-        for rows in packs([len(o) for o in queries.own], PACK_TOKENS):
+        for part in packs([len(queries.own[row]) for row in rows], PACK_TOKENS):
             self._checkpoint()
-            result[rows] = packed_states(self.model, [queries.own[r] for r in rows], self._prefix, vectors)
-            done += len(rows)
-            self._progress("States of the training queries", start + share * done / len(queries.own))
+            own = [queries.own[rows[place]] for place in part]
+            result[part] = packed_states(self.model, own, self._prefix, vectors)
+            done += len(part)
+            self._progress("States of the queries", start + share * done / len(rows))
         return result
 
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
         queries = self._held_out
-        assert queries is not None and queries.start is not None
-        states = self._states(queries, self.vectors, 0.0, 1.0)
+        assert queries is not None
+        states = self._states(queries, range(len(queries.own)), self.vectors, 0.0, 1.0)
         losses = self._objective(states, queries.start, queries.harmful)
         shift = (states - queries.start) @ self._objective.basis @ self._objective.refusal
         harmful = queries.harmful.bool()
-        return {
+        found = {
             "loss": losses.total.item(),
             "refusal": losses.refusal.item(),
             "harmfulness": losses.harmfulness.item(),
@@ -251,76 +251,39 @@ class Optimisation:
             "refusal_shift_harmful": shift[harmful].mean().item(),
             "refusal_shift_harmless": shift[~harmful].mean().item(),
         }
-
-    def _claim(self, train: QuerySet, validation: QuerySet | None) -> None:
-        """Write the configuration into an empty folder, or take up the run that is there."""
-        described: dict[str, Any] = {
-            "config": self.config.model_dump(),
-            "space": self.space.name,
-            "model": self.model.name,
-            "revision": self.model.revision,
-            "precision": self.model.precision,
-            "train": {"name": train.name, "sha256": train.digest},
-            "validation": validation and {"name": validation.name, "sha256": validation.digest},
-        }
-        path = self.folder / CONFIG_FILE
-        if not path.exists():
-            if self.folder.exists() and any(self.folder.iterdir()):
-                raise StoreError(f"{self.folder} holds other files.", "Name an empty or new folder.")
-            store.write_json(path, described)
-            return
-        there = store.read_json(path)
-        if there != described:
-            told = {**described, **described["config"]}
-            other = {**there, **there.get("config", {})}
-            odd = [k for k in told if k != "config" and told[k] != other.get(k)]
-            raise StoreError(
-                f"{self.folder} holds another run (other {', '.join(odd) or 'settings'}).",
-                "Name a new folder, or repeat that run's settings to go on with it.",
-            )
-        if (self.folder / CHECKPOINT_FILE).exists():
-            self._restore()
-        else:  # killed between the first line of the curve and the first checkpoint
-            (self.folder / STEPS_FILE).unlink(missing_ok=True)
+        if self.space.openings:
+            mass = first_token.mass(self.model, states, self.space.openings)
+            asked = harmful.cpu().numpy()
+            found |= {"mass_harmful": mass[asked].mean(), "mass_harmless": mass[~asked].mean()}
+        return {name: float(value) for name, value in found.items()}
 
     def _restore(self) -> None:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        path = self.folder / CHECKPOINT_FILE
-        try:
-            kept = load_file(path)
-            if kept["vectors"].shape != self.vectors.shape:
-                raise ValueError(f"vectors are {tuple(kept['vectors'].shape)}")
-            with torch.no_grad():
-                self.vectors.copy_(kept["vectors"])
-            self.done = int(kept["step"])
-            self._optimiser.state[self.vectors] = {
-                "step": torch.tensor(float(self.done)),
-                "exp_avg": kept["exp_avg"].to(self.vectors.device),
-                "exp_avg_sq": kept["exp_avg_sq"].to(self.vectors.device),
-            }
-        except (SafetensorError, KeyError, ValueError, OSError) as error:
-            raise StoreError(
-                f"{path} is damaged ({error}).", "Delete the run's folder and start anew."
-            ) from None
-        lines = [json.dumps(asdict(s)) + "\n" for s in read_curve(self.folder)[: self.done]]
-        store.write_bytes(self.folder / STEPS_FILE, "".join(lines).encode())
+        kept = run_folder.read_checkpoint(self.folder, tuple(self.vectors.shape))
+        device = self.vectors.device
+        with torch.no_grad():
+            self.vectors.copy_(kept["vectors"])
+        self.done = int(kept["step"])
+        self._best = _Best(kept["best"].to(device), int(kept["best_step"]), float(kept["best_score"]))
+        self._optimiser.state[self.vectors] = {
+            "step": torch.tensor(float(self.done)),
+            "exp_avg": kept["exp_avg"].to(device),
+            "exp_avg_sq": kept["exp_avg_sq"].to(device),
+        }
+        run_folder.cut_curve(self.folder, self.done)
 
     def _write(self, step: Step) -> None:
-        from safetensors.torch import save as to_bytes
-
         # The curve first: after a kill between the two, the step is taken again and its line replaced.
-        with (self.folder / STEPS_FILE).open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(asdict(step)) + "\n")
+        run_folder.append(self.folder, step)
         moments = self._optimiser.state[self.vectors]
-        content = to_bytes({
-            "vectors": self.vectors.detach().cpu().contiguous(),
-            "exp_avg": moments["exp_avg"].cpu(),
-            "exp_avg_sq": moments["exp_avg_sq"].cpu(),
+        run_folder.write_checkpoint(self.folder, {
+            "vectors": self.vectors,
+            "exp_avg": moments["exp_avg"],
+            "exp_avg_sq": moments["exp_avg_sq"],
             "step": torch.tensor(self.done),
+            "best": self._best.vectors,
+            "best_step": torch.tensor(self._best.step),
+            "best_score": torch.tensor(self._best.score, dtype=torch.float64),
         })  # fmt: skip
-        store.write_bytes(self.folder / CHECKPOINT_FILE, content)
 
     def _card(self) -> dict[str, Any]:
         return {
@@ -334,6 +297,7 @@ class Optimisation:
             "d_model": self.model.d_model,
             "space": self.space.name,
             "steps": self.done,
+            "chosen": self.chosen,
             "config": self.config.model_dump(),
         }
 
@@ -350,20 +314,6 @@ def batch_rows(harmful: np.ndarray, config: Config, step: int) -> np.ndarray:
     ])  # fmt: skip
 
 
-def read_curve(folder: Path) -> list[Step]:
-    """The Step records of a run's folder; a last line cut short by a kill is left out."""
-    path = folder / STEPS_FILE
-    if not path.exists():
-        return []
-    steps = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            steps.append(Step(**json.loads(line)))
-        except (ValueError, TypeError):
-            break
-    return steps
-
-
 def _epoch_slice(rows: np.ndarray, size: int, seed: int, kind: int, step: int) -> np.ndarray:
     if size > len(rows):
         raise DataError(f"A batch needs {size} queries of each class; there are {len(rows)}.",
@@ -375,10 +325,23 @@ def _epoch_slice(rows: np.ndarray, size: int, seed: int, kind: int, step: int) -
 
 
 class _Queries:
-    """A query set as a run needs it: own token ids, labels, and states under the starting text."""
+    """Queries as a run needs them: own token ids, labels, and states under the starting text.
 
-    def __init__(self, model: ChatModel, start: SafetyPrompt, queries: QuerySet) -> None:
-        self.own = own_ids(model, start, queries.texts)
-        labels = [float(q.harmful) for q in queries.queries]
-        self.harmful = torch.tensor(labels, device=model.device)
-        self.start: torch.Tensor | None = None
+    start: (n, d_model), filled where `known`.
+    """
+
+    def __init__(
+        self, model: ChatModel, start: SafetyPrompt, texts: Sequence[str], harmful: Sequence[bool]
+    ) -> None:
+        self.texts = list(texts)
+        self.own = own_ids(model, start, self.texts)
+        self.harmful = torch.tensor([float(label) for label in harmful], device=model.device)
+        self.start = torch.zeros(len(self.own), model.d_model, device=model.device)
+        self.known = np.zeros(len(self.own), dtype=bool)
+
+    def take_over(self, other: _Queries) -> None:
+        """Starting states that another set knows of the same texts."""
+        there = {text: row for row, text in enumerate(other.texts) if other.known[row]}
+        for row, text in enumerate(self.texts):
+            if text in there:
+                self.start[row], self.known[row] = other.start[there[text]], True

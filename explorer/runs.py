@@ -25,16 +25,19 @@ from dro.errors import DataError, DroError, StoreError
 from dro.evaluate import Rate, evaluate
 from dro.generate import Decoding
 from dro.models import ChatModel
-from dro.optimise import CONFIG_FILE, STATES_FILE, Config, Optimisation, Step, read_curve
+from dro.optimise import Optimisation
 from dro.prompts import SOFT_PROMPT_FILE, SafetyPrompt, resolve
+from dro.recipes import RECIPES, Config, training_set
+from dro.run_folder import CONFIG_FILE, STATES_FILE, Step, read_curve
 from dro.space import Space
 from dro.states import PrefixCache, last_token_states
 from explorer import text
 from explorer.turns import Turns
 
 PRESETS: dict[str, Config] = {
-    "quick": Config.model_validate({"steps": 30, "batch": 16, "validate_every": 0}),
-    "paper": Config.paper(validate_every=0),
+    # The page watches a run in its own way; a look at held-out queries is taken only to choose by.
+    name: recipe if recipe.choose == "mass" else recipe.model_copy(update={"validate_every": 0})
+    for name, recipe in RECIPES.items()
 }
 MOST_STEPS, MOST_BATCH, MOST_WAITING = 1000, 100, 8
 WATCHED = 8
@@ -251,9 +254,11 @@ class Runs:
         run.watched = watch_set(anchors, bundled("validation", "select"))
         try:
             self._look(run, run.watched, resolve(run.config.init, bench.model), pause)
+            held_out = bundled("validation", "select") if run.config.validate_every else None
             optimisation = Optimisation(
-                bench.model, bench.space, run.config, anchors, None, run.folder, checkpoint=pause
-            )
+                bench.model, bench.space, run.config, training_set(run.config), held_out, run.folder,
+                checkpoint=pause,
+            )  # fmt: skip
             store.write_json(run.folder / PAGE_FILE, {"preset": run.preset})
             run.steps = optimisation.curve
             self._train(run, optimisation, run.watched, pause)

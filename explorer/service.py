@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from dro import recipes
 from dro.data import check_query
 from dro.errors import DataError, DroError
 from dro.generate import Decoding, answers, stream_answers
 from dro.models import Precision
-from dro.optimise import Config
 from dro.prompts import STANDARD, SafetyPrompt, available, resolve
+from dro.recipes import Config
 from dro.refusal import PHRASES, judge
 from dro.space import Point, Space, locate
 from dro.states import own_ids, prefix_ids
@@ -240,14 +241,7 @@ class Service:
         """A preset with changes; DataError names a setting that cannot be."""
         if preset not in PRESETS:
             raise DataError(f"There is no preset {preset!r}.", f"Use {', '.join(PRESETS)}.")
-        from pydantic import ValidationError
-
-        try:
-            return Config(**{**PRESETS[preset].model_dump(), **changes})
-        except ValidationError as error:
-            first = error.errors()[0]
-            name = ".".join(map(str, first["loc"]))
-            raise DataError(f"{name}: {first['msg'].lower()}.", "Correct that setting.") from None
+        return recipes.config(preset, **{"validate_every": PRESETS[preset].validate_every, **changes})
 
     def expect(self, config: Config) -> float | None:
         """Seconds a run is likely to take; None while the model is loading."""

@@ -13,10 +13,13 @@ from safetensors.torch import load_file
 from dro import optimise, prompts, store
 from dro.errors import DataError, ModelError, StoreError
 from dro.objective import Objective
-from dro.optimise import Config, Optimisation, Step, batch_rows, read_curve
+from dro.optimise import Optimisation, batch_rows
+from dro.recipes import Config
+from dro.recipes import config as recipe
+from dro.run_folder import CHECKPOINT_FILE, CONFIG_FILE, STATES_FILE, STEPS_FILE, Step, read_curve
 
 TRAIN, HELD_OUT = pairs(12), pairs(6, "held-out")
-CONFIG = Config.paper(steps=4, batch=6, lr=0.01, validate_every=2)
+CONFIG = recipe("paper", steps=4, batch=6, lr=0.01, validate_every=2)
 
 
 def run(model, space, folder, config=CONFIG, train=TRAIN, held_out=HELD_OUT):
@@ -29,7 +32,7 @@ def test_each_update_yields_a_step_that_is_on_disk(tiny, space, tmp_path):
     for step in task.steps():
         seen.append(step)
         assert read_curve(tmp_path / "run") == seen == task.curve
-        assert int(load_file(tmp_path / "run" / optimise.CHECKPOINT_FILE)["step"]) == step.step
+        assert int(load_file(tmp_path / "run" / CHECKPOINT_FILE)["step"]) == step.step
     assert [s.step for s in seen] == [1, 2, 3, 4]
     assert [s.validation is not None for s in seen] == [False, True, False, True]
     assert all(s.gradient_norm > 0 and math.isfinite(s.loss) and s.seconds > 0 for s in seen)
@@ -45,7 +48,7 @@ def test_the_first_loss_is_that_of_no_movement(tiny, space, tmp_path):
 
 
 def test_training_lowers_the_loss_on_the_training_queries(tiny, space, tmp_path):
-    config = Config.paper(steps=12, batch=24, lr=0.02, validate_every=0)
+    config = recipe("paper", steps=12, batch=24, lr=0.02, validate_every=0)
     losses = [s.loss for s in run(tiny, space, tmp_path / "run", config, held_out=None).steps()]
     assert losses[-1] < losses[0] - 0.05
 
@@ -67,7 +70,7 @@ def test_vectors_and_moments_stay_in_float32(space, tmp_path):
     task = run(model, ours, tmp_path / "run")
     step = next(task.steps())
     assert task.vectors.dtype == torch.float32
-    kept = load_file(tmp_path / "run" / optimise.CHECKPOINT_FILE)
+    kept = load_file(tmp_path / "run" / CHECKPOINT_FILE)
     assert {kept[k].dtype for k in ("vectors", "exp_avg", "exp_avg_sq")} == {torch.float32}
     assert step.refusal == pytest.approx(math.log(2), abs=1e-6)
 
@@ -89,7 +92,7 @@ def same(task, unbroken):
     assert torch.equal(task.vectors.detach(), vectors)
     drop = {"seconds": 0.0}
     assert [{**vars(s), **drop} for s in task.curve] == [{**vars(s), **drop} for s in steps]
-    lines = (task.folder / optimise.STEPS_FILE).read_text().splitlines()
+    lines = (task.folder / STEPS_FILE).read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [s.step for s in steps]
 
 
@@ -134,7 +137,7 @@ def test_a_kill_between_curve_and_checkpoint_takes_the_step_again(
 def test_a_last_line_that_was_cut_off_is_written_anew(tiny, space, tmp_path, unbroken):
     steps = run(tiny, space, tmp_path / "run").steps()
     next(steps), next(steps)
-    with (tmp_path / "run" / optimise.STEPS_FILE).open("a") as stream:
+    with (tmp_path / "run" / STEPS_FILE).open("a") as stream:
         stream.write('{"step": 3, "loss": 0.1')
     again = run(tiny, space, tmp_path / "run")
     list(again.steps())
@@ -150,7 +153,7 @@ def test_a_kill_before_the_first_checkpoint_starts_a_clean_curve(
         patch.setattr(store, "write_bytes", lambda *a: (_ for _ in ()).throw(Killed()))
         with pytest.raises(Killed):
             next(task.steps())
-    path = tmp_path / "run" / optimise.STEPS_FILE
+    path = tmp_path / "run" / STEPS_FILE
     path.write_text(path.read_text()[:cut])
     again = run(tiny, space, tmp_path / "run")
     list(again.steps())
@@ -194,7 +197,7 @@ def test_a_damaged_checkpoint_is_named(tiny, space, tmp_path, raised, damage):
     from safetensors.torch import save
 
     next(run(tiny, space, tmp_path / "run").steps())
-    path = tmp_path / "run" / optimise.CHECKPOINT_FILE
+    path = tmp_path / "run" / CHECKPOINT_FILE
     kept = load_file(path)
     path.write_bytes(
         {
@@ -211,7 +214,7 @@ def test_a_damaged_checkpoint_is_named(tiny, space, tmp_path, raised, damage):
 
 def test_a_damaged_configuration_is_named(tiny, space, tmp_path, raised):
     run(tiny, space, tmp_path / "run")
-    (tmp_path / "run" / optimise.CONFIG_FILE).write_text('{"config": ')
+    (tmp_path / "run" / CONFIG_FILE).write_text('{"config": ')
     assert "config.json" in raised(lambda: run(tiny, space, tmp_path / "run"), StoreError)
 
 
@@ -232,11 +235,51 @@ def test_finishing_writes_the_states_before_and_after(tiny, space, tmp_path):
     task = run(tiny, space, tmp_path / "run")
     list(task.steps())
     prompt = task.finish()
-    kept = load_file(tmp_path / "run" / optimise.STATES_FILE)
-    before = last_token_states(tiny, prompts.resolve("short", tiny), TRAIN.texts)
-    after = last_token_states(tiny, prompt, TRAIN.texts)
+    kept = load_file(tmp_path / "run" / STATES_FILE)
+    before = last_token_states(tiny, prompts.resolve("short", tiny), space.anchors.queries)
+    after = last_token_states(tiny, prompt, space.anchors.queries)
     assert np.allclose(kept["before"], before, atol=1e-4) and np.allclose(kept["after"], after, atol=1e-4)
     assert not np.allclose(before, after, atol=1e-2)
+
+
+def test_the_best_step_by_first_token_mass_is_kept(tiny, space, tmp_path):
+    """With weight w, the kept step has the most harmful mass less w times the harmless one."""
+    from dataclasses import replace
+
+    known = replace(space, openings=dict.fromkeys(range(0, 40), (1, 1)))
+    config = CONFIG.model_copy(update={"steps": 6, "choose": "mass", "validate_every": 1, "lr": 0.05})
+    task = run(tiny, known, tmp_path / "run", config)
+    seen, scores = [], []
+    for step in task.steps():
+        seen.append(task.vectors.detach().clone())
+        scores.append(step.validation["mass_harmful"] - step.validation["mass_harmless"])
+    best = int(np.argmax(scores))
+    assert task.chosen == best + 1
+    resumed = run(tiny, known, tmp_path / "run", config)
+    assert resumed.chosen == best + 1
+    assert np.array_equal(resumed.finish().vectors, seen[best].numpy())
+    assert json.loads((tmp_path / "run" / prompts.CARD_FILE).read_text())["chosen"] == best + 1
+
+
+def test_choosing_by_mass_needs_what_it_reads(tiny, space, tmp_path, raised):
+    from dataclasses import replace
+
+    config = CONFIG.model_copy(update={"choose": "mass"})
+    assert "Fit it anew" in raised(lambda: run(tiny, space, tmp_path / "a", config), StoreError)
+    known = replace(space, openings={3: (1, 1)})
+    message = raised(lambda: run(tiny, known, tmp_path / "b", config, held_out=None), DataError)
+    assert "cannot be chosen without held-out queries" in message
+
+
+def test_only_drawn_queries_are_placed_before_training(tiny, space, tmp_path, monkeypatch):
+    placed = []
+    whole = optimise.packed_states
+    monkeypatch.setattr(
+        optimise, "packed_states", lambda m, own, *rest: placed.append(len(own)) or whole(m, own, *rest)
+    )
+    config = recipe("paper", steps=1, batch=4, validate_every=0)
+    next(run(tiny, space, tmp_path / "run", config, train=pairs(40), held_out=None).steps())
+    assert placed == [4, 4]  # the drawn ones at the start, then the step itself
 
 
 def test_finishing_a_stopped_run_keeps_what_is_there(tiny, space, tmp_path):
@@ -245,7 +288,7 @@ def test_finishing_a_stopped_run_keeps_what_is_there(tiny, space, tmp_path):
     assert np.array_equal(task.finish().vectors, task.vectors.detach().numpy())
     resumed = run(tiny, space, tmp_path / "run")
     resumed.finish()
-    assert (tmp_path / "run" / optimise.STATES_FILE).is_file()
+    assert (tmp_path / "run" / STATES_FILE).is_file()
 
 
 def test_training_can_start_from_a_trained_prompt(tiny, space, tmp_path):
@@ -346,7 +389,7 @@ def test_a_diverging_run_keeps_its_last_good_step(tiny, space, tmp_path, monkeyp
     monkeypatch.setattr(optimise, "packed_states", lambda *a: original(*a) * math.nan)
     with pytest.raises(ModelError, match="Step 2 diverged"):
         next(steps)
-    assert torch.equal(load_file(tmp_path / "run" / optimise.CHECKPOINT_FILE)["vectors"], good)
+    assert torch.equal(load_file(tmp_path / "run" / CHECKPOINT_FILE)["vectors"], good)
 
 
 def test_batches_hold_half_of_either_class_and_each_query_once_an_epoch():
@@ -372,6 +415,6 @@ def test_a_class_with_too_few_queries_for_its_half_is_told():
 def test_reading_a_curve_stops_at_the_first_broken_line(tmp_path):
     good = Step(1, 1.0, 1.0, 1.0, 0.0, 1.0, 0.1)
     line = json.dumps(vars(good))
-    (tmp_path / optimise.STEPS_FILE).write_text(f"{line}\n{line[:-9]}\n{line}\n")
+    (tmp_path / STEPS_FILE).write_text(f"{line}\n{line[:-9]}\n{line}\n")
     assert read_curve(tmp_path) == [good]
     assert read_curve(tmp_path / "nowhere") == []

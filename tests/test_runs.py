@@ -8,7 +8,7 @@ from conftest import random_space
 
 from dro.data import bundled
 from dro.errors import DataError
-from dro.optimise import Config
+from dro.recipes import Config
 from dro.states import PrefixCache, last_token_states
 from explorer import runs as module
 from explorer.runs import Bench, Runs
@@ -47,8 +47,7 @@ def test_a_run_trains_saves_and_measures(runs, tiny, space, tmp_path):
         (run.name, "harmful", 50), (run.name, "harmless", 50),
     ]  # fmt: skip
     prompt = runs.prompt(run.name)
-    anchors = bundled("anchors")
-    expected = last_token_states(tiny, prompt, anchors.texts)
+    expected = last_token_states(tiny, prompt, space.anchors.queries)
     assert np.allclose(runs.anchor_states(run.name), expected, atol=1e-4)
     assert np.abs(run.watched.looks[-1][1] - run.watched.looks[0][1]).max() > 0
     again = Runs(bench(tiny, space), tmp_path, Turns())

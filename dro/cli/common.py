@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dro import models
-from dro.errors import DataError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -60,24 +59,12 @@ def open_space(chat: ChatModel, folder: Path | None) -> Space:
 def open_model(
     name: str, precision: str, rendering: Path | None, folder: Path | None
 ) -> tuple[ChatModel, Space]:
+    """Load a model and find its space."""
     from dro.progress import on_stderr
 
     with on_stderr() as progress:
         chat = load(name, precision, rendering, progress)
     return chat, open_space(chat, folder)
-
-
-def config_of(**fields: Any) -> Any:
-    """Settings of an optimisation; DataError names the field that cannot be."""
-    from pydantic import ValidationError
-
-    from dro.optimise import Config
-
-    try:
-        return Config(**fields)
-    except ValidationError as error:
-        told = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise DataError(f"These settings cannot be: {told}.", "See optimise --help.") from None
 
 
 def table_of(*columns: str, title: str = "") -> Table:

@@ -14,7 +14,6 @@ from dro.cli.common import (
     PrecisionName,
     RenderingFile,
     SpaceFolder,
-    config_of,
     open_model,
     show,
     table_of,
@@ -25,23 +24,28 @@ from dro.registry import DEFAULT
 
 def optimise(
     out: Annotated[Path, typer.Option(help="Folder of the run; an unfinished one is gone on with.")],
-    init: Annotated[str, typer.Option(help="Text prompt to start from.")] = "short",
-    steps: Annotated[int, typer.Option(help="Updates of the soft prompt.")] = 160,
-    batch: Annotated[int, typer.Option(help="Queries in each update.")] = 50,
-    lr: Annotated[float, typer.Option(help="Learning rate (paper: 0.001).")] = 2e-3,
-    schedule: Annotated[str, typer.Option(help="cosine, or constant (as in the paper).")] = "cosine",
+    recipe: Annotated[str, typer.Option(help="best, quick or paper: the settings not named here.")] = "best",
+    init: Annotated[str | None, typer.Option(help="Text prompt to start from.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Updates of the soft prompt.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Queries in each update.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate (paper: 0.001).")] = None,
+    schedule: Annotated[str | None, typer.Option(help="cosine, or constant (as in the paper).")] = None,
     target: Annotated[
-        str, typer.Option(help="absolute, or difference (from the start, as in the paper).")
-    ] = "absolute",
+        str | None, typer.Option(help="absolute, or difference (from the start, as in the paper).")
+    ] = None,
     harmless_weight: Annotated[
-        float, typer.Option(help="Weight of a harmless query, a harmful one counting 1 (paper: 1).")
-    ] = 4.0,
-    harmfulness_weight: Annotated[float, typer.Option(help="Weight of L_h (paper: 0.01).")] = 0.3,
-    residual_weight: Annotated[float, typer.Option(help="Weight β of L_U.")] = 0.001,
-    seed: Annotated[int, typer.Option(help="Seed of the batches.")] = 42,
-    validate_every: Annotated[int, typer.Option(help="Steps between held-out looks; 0: none.")] = 10,
+        float | None, typer.Option(help="Weight of a harmless query, a harmful one counting 1 (paper: 1).")
+    ] = None,
+    harmfulness_weight: Annotated[float | None, typer.Option(help="Weight of L_h (paper: 0.01).")] = None,
+    residual_weight: Annotated[float | None, typer.Option(help="Weight β of L_U.")] = None,
+    choose: Annotated[
+        str | None, typer.Option(help="last step, or the best by held-out first-token mass.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the batches.")] = None,
+    validate_every: Annotated[int | None, typer.Option(help="Steps between held-out looks; 0: none.")] = None,
     train: Annotated[
-        Path | None, typer.Option(help="csv or jsonl with query and class (default: the anchors).")
+        Path | None,
+        typer.Option(help="csv or jsonl with query and class (default: the recipe's bundled sets)."),
     ] = None,
     model: ModelName = DEFAULT,
     precision: PrecisionName = "auto",
@@ -52,15 +56,19 @@ def optimise(
     """Train a soft safety prompt (DRO). Ctrl-C stops and keeps what is there."""
     import statistics
 
+    from dro import recipes
     from dro.optimise import Optimisation
     from dro.progress import on_stderr
 
-    config = config_of(
-        init=init, target=target, harmless_weight=harmless_weight, steps=steps, batch=batch, lr=lr,
-        schedule=schedule, harmfulness_weight=harmfulness_weight, residual_weight=residual_weight,
-        seed=seed, validate_every=validate_every,
-    )  # fmt: skip
-    queries = data.read_labelled(train) if train else data.bundled("anchors")
+    named = {
+        "init": init, "target": target, "harmless_weight": harmless_weight, "steps": steps, "batch": batch,
+        "lr": lr, "schedule": schedule, "harmfulness_weight": harmfulness_weight,
+        "residual_weight": residual_weight, "choose": choose, "seed": seed, "validate_every": validate_every,
+    }  # fmt: skip
+    if validate_every == 0 and choose is None:
+        named["choose"] = "last"  # there is nothing to choose by
+    config = recipes.config(recipe, **{k: v for k, v in named.items() if v is not None})
+    queries = data.read_labelled(train) if train else recipes.training_set(config)
     held_out = data.bundled("validation", "select")
     chat, there = open_model(model, precision, rendering, space)
     stopped = False
@@ -80,6 +88,7 @@ def optimise(
     summary = {
         "run": str(out),
         "steps": run.done,
+        "chosen": run.chosen,
         "stopped": stopped,
         "seconds_per_step": seconds,
         "loss": [s.loss for s in curve],

@@ -1,0 +1,91 @@
+"""Settings of an optimisation, and the recipes: named settings that were tried.
+
+paper   the paper's, to the letter; it belongs to the paper's own space (`fit --recipe paper`).
+best    the safest that was found on the default model (docs/results/README.md).
+quick   about a minute of training on two cores.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from dro import data
+from dro.data import QuerySet
+from dro.errors import DataError
+
+
+class Config(BaseModel):
+    """Settings of an optimisation.
+
+    Attributes
+    ----------
+    init: text prompt that θ starts from. queries: bundled sets to train on, joined by +.
+    target: "difference" from the start, as in the paper, or "absolute" (see `objective`).
+    harmless_weight: weight of a harmless query in L_r and L_h, a harmful one counting 1.
+    steps: updates of θ. batch: queries in each, half of either class.
+    lr: AdamW's learning rate; `schedule`: constant, or falling to zero on a cosine.
+    harmfulness_weight: of L_h. residual_weight: β, of L_U.
+    validate_every: steps between looks at held-out queries (0: never).
+    choose: which step's prompt is kept: the "last", or the one with most first-token refusal "mass"
+        on held-out harmful queries less `harmless_weight` times that on harmless ones.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    init: str = "short"
+    queries: str = "anchors"
+    target: Literal["difference", "absolute"] = "absolute"
+    harmless_weight: float = Field(4.0, gt=0)
+    steps: int = Field(160, ge=1, le=100_000)
+    batch: int = Field(50, ge=2, le=1024)
+    lr: float = Field(2e-3, gt=0, le=1)
+    schedule: Literal["constant", "cosine"] = "cosine"
+    harmfulness_weight: float = Field(0.3, ge=0)
+    residual_weight: float = Field(0.001, ge=0)
+    weight_decay: float = Field(0.01, ge=0)
+    clip: float = Field(1.0, gt=0)
+    seed: int = Field(42, ge=0)
+    validate_every: int = Field(10, ge=0)
+    choose: Literal["last", "mass"] = "last"
+
+    def lr_at(self, step: int) -> float:
+        """Learning rate of the update `step`, from 0."""
+        if self.schedule == "constant":
+            return self.lr
+        return self.lr * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+
+
+RECIPES: Mapping[str, Config] = MappingProxyType({
+    "best": Config.model_validate({
+        "init": "default", "queries": "anchors+train", "batch": 24, "choose": "mass", "validate_every": 20,
+    }),
+    "paper": Config.model_validate({
+        "target": "difference", "harmless_weight": 1.0, "harmfulness_weight": 0.01, "lr": 1e-3,
+        "schedule": "constant",
+    }),
+    "quick": Config.model_validate({"steps": 30, "batch": 16}),
+})  # fmt: skip
+
+
+def training_set(settings: Config) -> QuerySet:
+    """The bundled queries that the settings name."""
+    parts = [data.bundled(name) for name in settings.queries.split("+")]
+    return QuerySet(settings.queries, tuple(query for part in parts for query in part.queries))
+
+
+def config(recipe: str, **changes: Any) -> Config:
+    """A recipe with changes; DataError names the recipe or the setting that cannot be."""
+    from pydantic import ValidationError
+
+    if recipe not in RECIPES:
+        raise DataError(f"There is no recipe {recipe!r}.", f"Use {', '.join(RECIPES)}.")
+    try:
+        return Config(**{**RECIPES[recipe].model_dump(), **changes})
+    except ValidationError as error:
+        told = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise DataError(f"These settings cannot be: {told}.", "See optimise --help.") from None
