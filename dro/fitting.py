@@ -10,28 +10,31 @@ from typing import Any
 
 import numpy as np
 
-from dro import first_token, health, probes, projection, refusal
+from dro import first_token, health, paper_probes, probes, projection, refusal
 from dro.data import QuerySet
 from dro.errors import DataError
 from dro.generate import Decoding, full_answers
 from dro.models import ChatModel
-from dro.prompts import available, resolve
+from dro.prompts import HUMAN, available, resolve
 from dro.sources import Progress, silent
 from dro.space import Anchors, Space
 from dro.states import PrefixCache, last_token_states
 from dro.store import content_hash
 
+OURS, PAPERS = "ours", "paper"
 FEWEST_REFUSALS = 10
 LABELS = Decoding(max_tokens=24, samples=3, temperature=1.0)
 """Sampled answers that count beside the greedy one."""
 
 
-def conditions_for(model: ChatModel) -> tuple[str, ...]:
-    """The prompts a space is fitted under.
+def conditions_for(model: ChatModel, recipe: str = OURS) -> tuple[str, ...]:
+    """The prompts a space is fitted under: for the paper's, none and the three human ones.
 
-    Where the template has an identity, refusals sit mostly under it; the identity followed by a human
-    prompt is added, so that the refusal direction cannot be the mere presence of either.
+    In ours, where the template has an identity, refusals sit mostly under it; the identity followed by a
+    human prompt is added, so that the refusal direction cannot be the mere presence of either.
     """
+    if recipe == PAPERS:
+        return ("none", *HUMAN)
     names = available(model)
     return (*names, "template+short") if "template" in names else names
 
@@ -45,6 +48,7 @@ def fit(
     known: Space | None = None,
     progress: Progress = silent,
     checkpoint: Callable[[], None] = lambda: None,
+    recipe: str = OURS,
 ) -> Space:
     """Fit a space on `anchors` (both classes, matched in pairs).
 
@@ -52,11 +56,14 @@ def fit(
     ----------
     m: components kept. labels: sampled answers beside one greedy answer of the same length; the
         refusal rate of each (query, prompt) is the share of all of them that refused.
-    seed: of the folds. known: a space of the same model, rendering and anchors in another precision,
+    seed: of the folds.
+    known: a space of the same model, rendering and anchors in another precision,
         whose refusal rates are taken over instead of answering anew.
     checkpoint: called between model passes; may raise to stop.
     """
-    names = conditions_for(model)
+    if recipe not in (OURS, PAPERS):
+        raise DataError(f"There is no way of fitting called {recipe!r}.", f"Use {OURS} or {PAPERS}.")
+    names = conditions_for(model, recipe)
     harmful = np.array([q.harmful for q in anchors.queries])
     if min(harmful.sum(), (~harmful).sum()) < 5:
         raise DataError(
@@ -93,15 +100,16 @@ def fit(
     counted = known.openings if known else first_token.count(openings)
     return build(
         model, anchors, names, np.concatenate(states), np.concatenate(rates), m, labels, seed, answered_in,
-        counted,
+        counted, recipe,
     )  # fmt: skip
 
 
 def _check_known(known: Space, model: ChatModel, anchors: QuerySet, names: tuple[str, ...]) -> Decoding:
     """The decoding of another space's labels, if they may be taken over."""
     made = known.provenance
-    ours = (model.name, model.revision, anchors.digest, names)
-    if (made["model"], made["revision"], made["anchors"]["sha256"], known.anchors.conditions) != ours:
+    ours = (model.name, model.revision, anchors.digest)
+    theirs = (made["model"], made["revision"], made["anchors"]["sha256"])
+    if theirs != ours or not set(names) <= set(known.anchors.conditions):
         raise DataError(
             f"The labels of {known.name} belong to another model, other anchors or other prompts.",
             "Fit without --labels.",
@@ -120,6 +128,7 @@ def build(
     seed: int,
     answered_in: str | None = None,
     openings: first_token.Openings | None = None,
+    recipe: str = OURS,
 ) -> Space:
     """A space from states (c·q, d_model) and refusal rates (c·q,), condition by condition.
 
@@ -130,13 +139,19 @@ def build(
     query_harmful = np.array([q.harmful for q in anchors.queries])
     query_pair = np.array([q.pair for q in anchors.queries])
     harmful, pair = np.tile(query_harmful, count), np.tile(query_pair, count)
-    fitted = projection.fit(states, harmful, m, pair)
+    fitted = projection.fit(states, harmful, m, pair if recipe == OURS else None)
     coordinates = fitted.coordinates(states)
-    harmfulness = probes.fit(coordinates, harmful.astype(float), pair, seed)
+
+    def probe(targets: np.ndarray) -> probes.FittedProbe:
+        if recipe == PAPERS:
+            return paper_probes.fit(coordinates, targets, seed)
+        return probes.fit(coordinates, targets, pair, seed)
+
+    harmfulness = probe(harmful.astype(float))
     found = float(rates.sum())
     refusing, why = None, ""
     if found >= FEWEST_REFUSALS:
-        refusing = probes.fit(coordinates, rates, pair, seed)
+        refusing = probe(rates)
     else:
         why = (
             f"{model.name} refused {found:.1f} of {len(rates)} anchors; at least {FEWEST_REFUSALS} "
@@ -152,7 +167,7 @@ def build(
             tuple(anchors.texts), query_harmful, query_pair, names, coordinates, rates,
             fitted.residual(states),
         ),
-        _provenance(model, anchors, names, m, labels, seed, answered_in or model.precision),
+        _provenance(model, anchors, names, m, labels, seed, answered_in or model.precision, recipe),
         health.report(evidence, why),
         why,
         openings or {},
@@ -167,6 +182,7 @@ def _provenance(
     labels: Decoding,
     seed: int,
     answered_in: str,
+    recipe: str,
 ) -> dict[str, Any]:
     rendering = asdict(model.rendering)
     return {
@@ -183,7 +199,8 @@ def _provenance(
             **asdict(labels),
             "precision": answered_in,
         },
-        "projection": "PCA within pairs",
+        "projection": "PCA within pairs" if recipe == OURS else "PCA",
+        "probes": "converged" if recipe == OURS else "as in the paper",
         "m": m,
         "seed": seed,
     }

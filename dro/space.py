@@ -300,27 +300,30 @@ def shipped(key: str) -> Space | None:
     return load(folder) if (folder / DESCRIPTION_FILE).is_file() else None
 
 
-def shipped_folder(model: ChatModel) -> Path:
-    """Where the repository ships a space for this model and precision, if it does."""
-    return SHIPPED / model.key
-
-
-def cached_folder(model: ChatModel) -> Path:
+def cached_folder(model: ChatModel, recipe: str = "") -> Path:
     """Where `fit` keeps a space for this model and precision when no folder is named."""
-    return cache_folder() / "spaces" / model.key
+    return cache_folder() / "spaces" / _folder_name(model, recipe)
 
 
-def find(model: ChatModel, folder: str | Path | None = None) -> Space:
-    """The space for a model: from `folder`, else the shipped one, else the cached one."""
+def find(model: ChatModel, folder: str | Path | None = None, recipe: str = "") -> Space:
+    """The space for a model: from `folder`, else the shipped one, else the cached one.
+
+    recipe: "paper" for the paper's own space; "" for the one that everything else uses.
+    """
     if folder is None:
-        places = (shipped_folder(model), cached_folder(model))
+        places = (SHIPPED / _folder_name(model, recipe), cached_folder(model, recipe))
         found = next((p for p in places if (p / DESCRIPTION_FILE).is_file()), None)
         if found is None:
             raise StoreError(
                 f"There is no space for {model.name} in {model.precision} yet.",
-                f"Fit one first: python -m dro fit --model {model.name}",
+                f"Fit one first: python -m dro fit --model {model.name}"
+                + (f" --recipe {recipe}" if recipe else ""),
             )
         folder = found
     space = load(folder)
     space.check_model(model)
     return space
+
+
+def _folder_name(model: ChatModel, recipe: str) -> str:
+    return f"{model.key}-{recipe}" if recipe else model.key

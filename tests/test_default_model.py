@@ -45,7 +45,7 @@ def relative(ours, theirs):
 
 
 def test_a_space_is_shipped_for_this_precision(chat):
-    assert space.load(space.shipped_folder(chat)).name == space.find(chat).name
+    assert space.load(space.SHIPPED / chat.key).name == space.find(chat).name
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])

@@ -129,3 +129,18 @@ def test_progress_grows_to_one_and_checkpoint_can_stop(tiny):
 
     with pytest.raises(KeyboardInterrupt):
         fitting.fit(tiny, ANCHORS, labels=LABELS, checkpoint=stop)
+
+
+def test_the_papers_space_has_four_prompts_plain_pca_and_its_own_probes(tiny, space):
+    ours = fitting.fit(tiny, ANCHORS, 4, LABELS)
+    theirs = fitting.fit(tiny, ANCHORS, 4, known=ours, recipe="paper")
+    assert theirs.anchors.conditions == ("none", "default", "mistral", "short")
+    assert theirs.provenance["projection"] == "PCA" and theirs.provenance["probes"] == "as in the paper"
+    rows = np.concatenate([np.arange(len(ours.anchors.refusal_rate))[ours.anchors.rows(n)]
+                           for n in theirs.anchors.conditions])  # fmt: skip
+    assert np.array_equal(theirs.anchors.refusal_rate, ours.anchors.refusal_rate[rows])
+    assert theirs.openings == ours.openings and theirs.name != ours.name
+
+
+def test_there_is_no_third_way_of_fitting(tiny, raised):
+    assert "Use ours or paper" in raised(lambda: fitting.fit(tiny, ANCHORS, 4, recipe="best"), DataError)

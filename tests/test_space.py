@@ -171,7 +171,7 @@ def test_a_space_is_found_where_it_was_cached_or_shipped(tiny, space, tmp_path, 
         spaces.find(tiny)
     spaces.save(space, spaces.cached_folder(tiny))
     assert spaces.find(tiny).name == space.name
-    spaces.save(space, spaces.shipped_folder(tiny))
+    spaces.save(space, spaces.SHIPPED / tiny.key)
     (spaces.cached_folder(tiny) / spaces.DESCRIPTION_FILE).unlink()
     assert spaces.find(tiny).name == space.name
 

@@ -49,22 +49,22 @@ def load(name: str, precision: str, rendering: Path | None, progress: Progress) 
     return models.load(name, precision, given, progress)  # type: ignore[arg-type]  # checked there
 
 
-def open_space(chat: ChatModel, folder: Path | None) -> Space:
+def open_space(chat: ChatModel, folder: Path | None, recipe: str = "") -> Space:
     """The model's space: from `folder`, else shipped, else cached."""
     from dro.space import find
 
-    return find(chat, folder)
+    return find(chat, folder, recipe)
 
 
 def open_model(
-    name: str, precision: str, rendering: Path | None, folder: Path | None
+    name: str, precision: str, rendering: Path | None, folder: Path | None, recipe: str = ""
 ) -> tuple[ChatModel, Space]:
     """Load a model and find its space."""
     from dro.progress import on_stderr
 
     with on_stderr() as progress:
         chat = load(name, precision, rendering, progress)
-    return chat, open_space(chat, folder)
+    return chat, open_space(chat, folder, recipe)
 
 
 def table_of(*columns: str, title: str = "") -> Table:

@@ -56,10 +56,13 @@ def fit(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write (default: the cache).")] = None,
     m: Annotated[int, typer.Option(help="Components of the projection.")] = 4,
+    recipe: Annotated[
+        str, typer.Option(help="ours, or paper: its four prompts, plain PCA and its probe training.")
+    ] = "ours",
     label_tokens: Annotated[int, typer.Option(help="Tokens of each answer that is judged.")] = 24,
     label_samples: Annotated[int, typer.Option(help="Sampled answers beside the greedy one.")] = 3,
     labels: Annotated[
-        Path | None, typer.Option(help="Space in another precision whose refusal rates to take over.")
+        Path | None, typer.Option(help="Space of the same model whose refusal rates to take over.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N anchors of each class.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of samples and folds.")] = 0,
@@ -76,8 +79,8 @@ def fit(
     known = space.load(labels) if labels else None
     with on_stderr() as progress:
         chat = load(model, precision, rendering, progress)
-        fitted = fitting.fit(chat, queries, m, decoding, seed, known, progress)
-    folder = out or space.cached_folder(chat)
+        fitted = fitting.fit(chat, queries, m, decoding, seed, known, progress, recipe=recipe)
+    folder = out or space.cached_folder(chat, "" if recipe == fitting.OURS else recipe)
     space.save(fitted, folder)
     table = table_of("check", ">value", "verdict", "meaning", title=fitted.name)
     for check in fitted.health:
