@@ -162,15 +162,15 @@ class Space:
         """
         coordinates = self.projection.coordinates(states)
         inside, outside = self._reach
-        return (self._mahalanobis(coordinates) > inside) | (self.projection.residual(states) > outside)
+        return (self.mahalanobis(coordinates) > inside) | (self.projection.residual(states) > outside)
 
     @cached_property
     def _reach(self) -> tuple[float, float]:
         """The largest distances of anchors inside V and from V, with room for rounding."""
-        inside = self._mahalanobis(self.anchors.coordinates).max()
+        inside = self.mahalanobis(self.anchors.coordinates).max()
         return float(inside) * 1.001, float(self.anchors.residual.max()) * 1.001
 
-    def _mahalanobis(self, coordinates: np.ndarray) -> np.ndarray:
+    def mahalanobis(self, coordinates: np.ndarray) -> np.ndarray:
         """Squared distance from the anchors' mean in units of their covariance, (n,)."""
         away = coordinates - self.anchors.coordinates.mean(axis=0)
         return np.einsum("ni,ij,nj->n", away, self._precision, away)
