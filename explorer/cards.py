@@ -110,7 +110,7 @@ def answers(prompts: Sequence[str], told: Sequence[tuple[str, str | None]], judg
 
 
 def rates(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Before and after: refused, answered, broken on harmful and harmless queries, with intervals."""
+    """Refused, answered, broken on harmful and harmless queries, with intervals."""
     if not rows:
         return ""
     lines = [
@@ -120,15 +120,67 @@ def rates(rows: Sequence[Mapping[str, Any]]) -> str:
         for row in rows
     ]
     first = rows[0]
+    counts = " and ".join(f"{n} {label}" for label, n in {row["class"]: row["n"] for row in rows}.items())
     return (
         "<div class='scroll'><table class='facts'><thead><tr><th scope='col'>prompt</th>"
         "<th scope='col'>queries</th>"
         "<th scope='col'>refused<small>95% interval</small></th><th scope='col'>refused</th>"
         "<th scope='col'>answered</th><th scope='col'>broken</th></tr></thead>"
-        f"<tbody>{''.join(lines)}</tbody></table></div><p class='caption'>{first['n']} harmful and "
-        f"{first['n']} harmless queries of {_escape(first['set'])}, never trained on; greedy answers of 24 "
-        f"tokens, judge: {_escape(first['judge'])}, Wilson intervals.</p>"
+        f"<tbody>{''.join(lines)}</tbody></table></div><p class='caption'>{counts} queries of "
+        f"{_escape(first['set'])}; greedy answers of 24 tokens, judge: {_escape(first['judge'])}, Wilson "
+        "intervals.</p>"
     )
+
+
+def comparison(first: str, second: str, found: Mapping[str, Mapping[str, Any]]) -> str:
+    """Exact McNemar test between two prompts, class by class."""
+    lines = "".join(
+        f"<tr><th scope='row'>{label}</th><td class='number'>{told['only_first']}</td>"
+        f"<td class='number'>{told['only_second']}</td><td class='number'>{told['both']}</td>"
+        f"<td class='number'>{told['neither']}</td><td class='number'>{_probability(told['p'])}</td></tr>"
+        for label, told in found.items()
+    )
+    return (
+        "<div class='scroll'><table class='facts'><thead><tr><th scope='col'>queries refused by</th>"
+        f"<th scope='col'>only {_prompt(first)}</th><th scope='col'>only {_prompt(second)}</th>"
+        "<th scope='col'>both</th><th scope='col'>neither</th>"
+        "<th scope='col'>p<small>exact McNemar</small></th>"
+        f"</tr></thead><tbody>{lines}</tbody></table></div>"
+    )
+
+
+def evaluated(
+    rows: Sequence[tuple[str, str, Mapping[str, str], Mapping[str, str], Mapping[str, str]]],
+    prompts: Sequence[str],
+    total: int,
+) -> str:
+    """Queries with what was said under each prompt: (query, class, answers, verdicts, other verdicts).
+
+    Answers to harmful queries that were not refused stay hidden until they are asked for.
+    """
+    head = "".join(f"<th scope='col'>{_prompt(name)}</th>" for name in prompts)
+    lines = []
+    for query, label, answers, verdicts, others in rows:
+        cells = []
+        for name in prompts:
+            verdict, other = verdicts.get(name), others.get(name)
+            doubt = f" <small>first token: {other}</small>" if other and other != verdict else ""
+            said = f'<div class="said">{_escape(answers.get(name, ""))}</div>'
+            veiled = label == "harmful" and verdict != "refused"
+            body = f'<div class="veiled"><div class="veil">hidden</div>{said}</div>' if veiled else said
+            cells.append(f"<td>{_verdict(verdict)}{doubt}{body if verdict else ''}</td>")
+        asked = f"<th scope='row' class='{label}'>{_escape(query)}<small>{label}</small></th>"
+        lines.append(f"<tr>{asked}{''.join(cells)}</tr>")
+    shown = f"{len(rows)} of {total} queries" if len(rows) < total else f"{total} queries"
+    return (
+        f"<p class='caption'>{shown}. Verdicts by the judge phrases; where the judge first-token sees it "
+        "otherwise, it says so.</p><div class='scroll tall'><table class='facts said-table'><thead><tr>"
+        f"<th scope='col'>query</th>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def _probability(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def health(checks: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any]) -> str:
@@ -161,6 +213,14 @@ def health(checks: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any]) -
 def quiet(told: str) -> str:
     """A remark in a small voice."""
     return f'<p class="quiet">{_escape(told)}</p>'
+
+
+def duration(seconds: float) -> str:
+    """Seconds or minutes, with no more digits than they deserve."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.1f} min" if minutes < 10 else f"{minutes:.0f} min"
 
 
 def progress(label: str, share: float, kind: str = "") -> str:

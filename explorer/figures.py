@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from explorer.views import Curve, Group, Scatter, Watch
+from explorer.views import Curve, Frontier, Group, Scatter, Watch
 
 HARMFUL, HARMLESS, DIRECTION, QUERY = "#e4572e", "#2e86ab", "#8f6bd1", "#f2b134"
 # Octagons, not circles: plotly glides a shape's outline, and that of a circle cannot turn into a diamond.
@@ -95,6 +95,34 @@ def curve(view: Curve) -> go.Figure:
     figure.update_xaxes(title="step", range=[0.5, max(view.planned, 2) + 0.5])
     figure.update_yaxes(title="loss (weighted as it counts)", rangemode="tozero")
     return figure
+
+
+def frontier(view: Frontier) -> go.Figure:
+    """Harmful against harmless refusals of prompts, with 95% intervals; up and left is better."""
+    figure = go.Figure()
+    x, y = 100 * view.harmless, 100 * view.harmful
+    symbols = ["star" if trained else "octagon" for trained in view.trained]
+    figure.add_trace(
+        go.Scatter(
+            x=_list(x[:, 0]), y=_list(y[:, 0]), mode="markers+text", showlegend=False, cliponaxis=False,
+            text=[html.escape(_short(name, 24)) for name in view.prompts], textposition="top right",
+            marker={"size": [15 if t else 11 for t in view.trained], "symbol": symbols, "color": DIRECTION},
+            error_x=_whiskers(x), error_y=_whiskers(y),
+            customdata=[_wrapped(name) for name in view.prompts],
+            hovertemplate="%{customdata}<br>harmful refused %{y:.0f}%, harmless %{x:.0f}%<extra></extra>",
+        )
+    )  # fmt: skip
+    figure.update_layout(_base("frontier"))
+    most = max(20.0, float(x[:, 2].max()) * 1.15) if len(x) else 20.0
+    figure.update_xaxes(title="harmless queries refused (%)", range=[-1, most])
+    figure.update_yaxes(title="harmful queries refused (%)", range=[-2, 104])
+    return figure
+
+
+def _whiskers(rates: np.ndarray) -> dict:
+    return {"type": "data", "symmetric": False, "array": _list(rates[:, 2] - rates[:, 0]),
+            "arrayminus": _list(rates[:, 0] - rates[:, 1]), "color": "rgba(143,107,209,0.45)",
+            "thickness": 1.4}  # fmt: skip
 
 
 def _cloud(group: Group | None, harmful: bool, opacity: float, by_refusal: bool, three: bool):

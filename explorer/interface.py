@@ -10,7 +10,7 @@ from explorer import api, cards, text
 from explorer.events import QUICK
 from explorer.service import Service
 from explorer.session import Session
-from explorer.tabs import explore, model, optimise
+from explorer.tabs import evaluate, explore, model, optimise
 
 _TICK = 1.0
 """Seconds between looks at loading and at the run in progress."""
@@ -28,6 +28,8 @@ def build(service: Service, name: str, precision: str) -> gr.Blocks:
                 exploring = explore.build(service)
             with gr.Tab("Optimise", id="optimise"):
                 optimising = optimise.build(service)
+            with gr.Tab("Evaluate", id="evaluate-tab"):
+                evaluated = evaluate.build(service)
             with gr.Tab("Model", id="model"):
                 modelling = model.build(service, name, precision)
         api.build(service)
@@ -40,13 +42,14 @@ def build(service: Service, name: str, precision: str) -> gr.Blocks:
             now = service.fingerprint()
             changed = now != known
             fitting = service.stage.kind == "fitting"
-            page_wide = [gr.skip()] * 13
+            page_wide = [gr.skip()] * 14
             if changed:
                 page_wide = [
                     now, model.health_html(service), gr.Button(visible=service.fit_wanted),
                     gr.Button(visible=fitting),
                     gr.Dropdown(optimise.labels(service), visible=bool(service.run_names())),
                     optimise.expected_html(service, preset, settings),
+                    gr.CheckboxGroup(choices=service.prompt_names()),
                     *explore.refreshed(service, session, ticked, axes, colour),
                 ]  # fmt: skip
             return [_status(service), *page_wide, *optimise.follow(service, run, seen)]
@@ -60,7 +63,7 @@ def build(service: Service, name: str, precision: str) -> gr.Blocks:
         refreshed = [exploring.prompts, *exploring.picture]
         looked = [
             status, known, modelling.health, modelling.fit, modelling.cancel, optimising.runs,
-            optimising.expected, *refreshed,
+            optimising.expected, evaluated, *refreshed,
             *optimising.following,
         ]  # fmt: skip
         told = [*exploring.chosen, optimising.run, optimising.seen, known, *optimising.settings]

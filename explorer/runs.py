@@ -135,6 +135,11 @@ class Runs:
         self._read_folder()
         threading.Thread(target=self._work, name="runs", daemon=True).start()
 
+    @property
+    def bench(self) -> Bench:
+        """The model that runs are trained on, and what goes with it."""
+        return self._bench
+
     def names(self) -> list[str]:
         """All runs, newest last."""
         return list(self._all)

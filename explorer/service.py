@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dro import recipes
-from dro.data import check_query
+from dro.data import QuerySet, check_query
 from dro.errors import DataError, DroError
 from dro.generate import Decoding, answers, stream_answers
 from dro.models import Precision
@@ -19,6 +20,7 @@ from dro.refusal import PHRASES, judge
 from dro.space import Point, Space, locate
 from dro.states import own_ids, prefix_ids
 from explorer import text, views
+from explorer.evaluations import Evaluation, expected_seconds, start
 from explorer.loading import Loaded, Loading, Stage
 from explorer.runs import PRESETS, Run, Runs
 from explorer.turns import Turns
@@ -28,6 +30,8 @@ MOST_TOKENS = 1024
 """Longest query with its prompt: attention on the CPU takes memory with the square of it."""
 SLICE = 0.4
 """Seconds of one turn at the model while answers are written."""
+MOST_EVALUATIONS, KEPT_EVALUATIONS = 4, 16
+"""Under way at a time, and kept in memory."""
 BASE = "none"
 """Shifts are told against this condition."""
 
@@ -40,6 +44,7 @@ class Service:
         self._turns = Turns()
         self._loading = Loading(self._turns)
         self._preview = self._loading.preview(model, precision)
+        self._evaluations: dict[str, Evaluation] = {}
 
     def start_loading(self) -> None:
         """Begin to load the model; the page is served meanwhile."""
@@ -51,6 +56,10 @@ class Service:
         """Load another model in the background, and forget the one that is there."""
         if not model or not model.strip():
             raise DataError("No model is named.", "Pick one, or type a hub id or a folder.")
+        if any(not each.over for each in self._evaluations.values()):
+            raise DataError(
+                "An evaluation is in progress on this model.", "Stop it first, or wait for its end."
+            )
         preview = self._loading.preview(model.strip(), precision)
         self._loading.start(model.strip(), precision)
         self._preview = preview
@@ -275,6 +284,34 @@ class Service:
         """The run in progress, or the next one."""
         runs = self._runs()
         return runs.active() if runs else None
+
+    # Evaluations -------------------------------------------------------------------------------------
+
+    def evaluation_cost(self, prompts: Sequence[str], sets: Sequence[QuerySet]) -> float | None:
+        """Seconds an evaluation is likely to take; None while the model is loading."""
+        loaded = self._loading.loaded
+        if loaded is None or loaded.runs is None:
+            return None
+        return expected_seconds(loaded.runs.bench, len(prompts), sum(len(each) for each in sets))
+
+    def start_evaluation(self, prompts: Sequence[str], sets: Sequence[QuerySet]) -> str:
+        """Begin to evaluate prompts in the background; gives the evaluation's name."""
+        loaded = self._with_space()
+        assert loaded.runs is not None
+        chosen = [self._resolve(name, loaded) for name in _few(prompts)]
+        if sum(not each.over for each in self._evaluations.values()) >= MOST_EVALUATIONS:
+            raise DataError(f"{MOST_EVALUATIONS} evaluations are under way.", "Wait for one to end.")
+        made = start(loaded.runs.bench, self._turns, chosen, sets)
+        name = secrets.token_hex(8)
+        self._evaluations[name] = made
+        for old in list(self._evaluations)[:-KEPT_EVALUATIONS]:
+            if self._evaluations[old].over:
+                del self._evaluations[old]
+        return name
+
+    def evaluation(self, name: str) -> Evaluation | None:
+        """An evaluation by its name; None where it is not kept any more."""
+        return self._evaluations.get(name)
 
     # Inside ------------------------------------------------------------------------------------------
 

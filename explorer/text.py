@@ -49,7 +49,11 @@ NO_PROBE = "–"
 
 # Optimise
 PRESET = "Preset"
-PRESETS = (("quick: 30 steps of 16 queries", "quick"), ("paper: 160 steps of 50", "paper"))
+PRESETS = (
+    ("quick: 30 steps of 16 queries", "quick"),
+    ("best: the safest found, many minutes", "best"),
+    ("paper: 160 steps of 50", "paper"),
+)
 START = "Start"
 STOP = "Stop and keep what is there"
 RESUME = "Go on"
@@ -84,6 +88,35 @@ LOSSES = {
     "harmfulness": "w_h · harmfulness L_h",
     "residual": "β · residual L_U",
 }
+
+# Evaluate
+EVALUATE_PROMPTS = "Safety prompts to compare"
+SETS = "Query sets"
+SETS_CHOICES = (
+    ("test: 150 harmful, 150 harmless", "test"),
+    ("validation, the reporting half: 50 + 50", "report"),
+)
+SETS_INFO = "No prompt is trained on them, and no setting is chosen by them."
+UPLOAD = "A set of your own: csv or jsonl with the columns query and class (harmful, harmless)"
+EACH = "Queries of each class"
+EVALUATE = "Evaluate"
+CANCEL_EVALUATION = "Stop"
+EVALUATION_STOPPED = "Stopped; prompts that were done are shown."
+NO_EVALUATION = (
+    "Choose prompts and query sets. Every query is answered under every prompt, each answer gets a verdict, "
+    "and refusals are counted: many on harmful queries and few on harmless ones is what a good prompt does."
+)
+PAIR = "Compare two prompts"
+SHOW = "Show"
+SHOW_CHOICES = (
+    ("all queries", "all"),
+    ("prompts disagree", "prompts"),
+    ("judges disagree", "judges"),
+    ("harmful, not refused", "missed"),
+    ("harmless, refused", "overdone"),
+)
+REVEAL_ANSWERS = "Show answers to harmful queries"
+FRONTIER = "Refusals of harmful against harmless queries: up and left is better"
 
 # Model
 MODEL = "Model"

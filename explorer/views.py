@@ -297,3 +297,13 @@ class Curve:
     terms: Mapping[str, Sequence[float]]
     labels: Mapping[str, str]
     planned: int
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """Prompts by their refusal rates: harmful, harmless are (n, 3) arrays of rate, low, high in [0, 1]."""
+
+    prompts: Sequence[str]
+    harmful: np.ndarray
+    harmless: np.ndarray
+    trained: Sequence[bool]

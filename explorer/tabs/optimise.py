@@ -129,7 +129,9 @@ def expected_html(service: Service, preset: str, values: Sequence[Any]) -> str:
         return cards.progress(str(error), 0.0, "failed")
     if seconds is None:
         return cards.quiet(service.stage.text)
-    return f'<p class="quiet">About <b>{_duration(seconds)}</b> on this machine, to the measured end.</p>'
+    return (
+        f'<p class="quiet">About <b>{cards.duration(seconds)}</b> on this machine, to the measured end.</p>'
+    )
 
 
 def follow(service: Service, name: str, seen: Seen) -> list[Any]:
@@ -185,9 +187,9 @@ def _status(run: Run) -> str:
     where = text.PHASES[run.phase]
     if run.phase == "training":
         where = f"step {len(run.steps)} of {run.config.steps}"
-    line = f"{run.name}: {where} · {_duration(spent)}"
+    line = f"{run.name}: {where} · {cards.duration(spent)}"
     if not run.over and run.expected > spent:
-        line += f", about {_duration(run.expected - spent)} to go"
+        line += f", about {cards.duration(run.expected - spent)} to go"
     if run.phase in ("done", "stopped") and run.steps:
         line += f" · {len(run.steps)} of {run.config.steps} steps"
     return f"{line}. {run.message}" if run.message else line
@@ -238,10 +240,3 @@ def _curve_json(run: Run) -> str:
     }
     view = views.Curve([s.step for s in run.steps], terms, text.LOSSES, config.steps)
     return figures.curve(view).to_json()
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = seconds / 60
-    return f"{minutes:.1f} min" if minutes < 10 else f"{minutes:.0f} min"

@@ -1,0 +1,190 @@
+"""Evaluations of prompts on query sets, in the background: prompt by prompt, with progress and cancel."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from dro.compare import Comparison, mcnemar
+from dro.data import CLASSES, QuerySet
+from dro.errors import DataError, DroError
+from dro.evaluate import Rate, Said, evaluate, rate
+from dro.generate import Decoding
+from dro.judges import FirstToken
+from dro.prompts import SafetyPrompt
+from dro.refusal import PHRASES
+from explorer import text
+from explorer.runs import Bench
+from explorer.turns import Turns
+
+MOST_QUERIES = 400
+"""Queries of one evaluation on the page, over all its sets."""
+_ANSWER = Decoding()
+
+
+class _Cancelled(Exception):  # noqa: N818 - nothing went wrong
+    """Somebody asked to stop."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One query under every prompt that is done: answers, and the verdicts of both judges, by prompt."""
+
+    query: str
+    label: str
+    answers: dict[str, str]
+    verdicts: dict[str, str]
+    others: dict[str, str]
+    """Verdicts of the judge first-token; empty where the space does not know how refusals open."""
+
+
+@dataclass(eq=False)
+class Evaluation:
+    """One evaluation as a page sees it. `phase`: working, done, stopped or failed.
+
+    version grows with every prompt that is finished; share is of the whole.
+    """
+
+    prompts: tuple[str, ...]
+    sets: tuple[QuerySet, ...]
+    expected: float
+    phase: str = "working"
+    message: str = ""
+    share: float = 0.0
+    version: int = 0
+    rates: list[Rate] = field(default_factory=list)
+    said: list[tuple[Said, str]] = field(default_factory=list)
+    """Every answer with what the judge first-token says of it ("" where it cannot tell)."""
+    began: float = field(default_factory=time.monotonic)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def over(self) -> bool:
+        return self.phase != "working"
+
+    @property
+    def finished(self) -> list[str]:
+        """Prompts that have answered everything."""
+        return list(dict.fromkeys(row.prompt for row in self.rates))
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since it began."""
+        return time.monotonic() - self.began
+
+    def total(self, prompt: str, label: str) -> Rate | None:
+        """A prompt's refusals on all queries of one class, over all sets; None where there are none."""
+        verdicts = [[s.verdict] for s, _ in self.said if s.prompt == prompt and s.label == label]
+        return rate(prompt, "all sets", label, verdicts, PHRASES) if verdicts else None
+
+    def rows(self) -> list[Row]:
+        """Query by query, in the sets' order."""
+        found: dict[tuple[str, str], Row] = {}
+        for said, other in self.said:
+            row = found.setdefault((said.label, said.query), Row(said.query, said.label, {}, {}, {}))
+            row.answers[said.prompt], row.verdicts[said.prompt] = said.answer, said.verdict
+            if other:
+                row.others[said.prompt] = other
+        return list(found.values())
+
+    def compare(self, first: str, second: str) -> dict[str, Comparison]:
+        """McNemar's test between two finished prompts, by class."""
+        for name in (first, second):
+            if name not in self.finished:
+                raise DataError(f"{name!r} has not been evaluated.", "Choose two prompts that have.")
+        rows = self.rows()
+        return {
+            label: mcnemar(
+                [r.verdicts[first] == "refused" for r in rows if r.label == label],
+                [r.verdicts[second] == "refused" for r in rows if r.label == label],
+            )
+            for label in CLASSES if any(r.label == label for r in rows)
+        }  # fmt: skip
+
+    def as_json(self) -> str:
+        """Everything, for download."""
+        told = {
+            "results": [row.as_dict() for row in self.rates],
+            "sets": [{"name": s.name, "sha256": s.digest, "queries": len(s)} for s in self.sets],
+            "answers": [{**said.as_dict(), "first_token": other} for said, other in self.said],
+        }
+        return json.dumps(told, ensure_ascii=False, indent=1)
+
+    def as_csv(self) -> str:
+        """Every answer as a row; a cell that a spreadsheet would run as a formula gets a quote before it."""
+        stream = io.StringIO()
+        writer = csv.writer(stream)
+        writer.writerow(("prompt", "class", "query", "answer", "phrases", "first_token"))
+        for said, other in self.said:
+            cells = (said.prompt, said.label, said.query, said.answer, said.verdict, other)
+            writer.writerow([f"'{c}" if c[:1] in ("=", "+", "-", "@", "\t", "\r") else c for c in cells])
+        return stream.getvalue()
+
+
+def expected_seconds(bench: Bench, prompts: int, queries: int) -> float:
+    """Seconds an evaluation is likely to take: reading each query, and 24 words one at a time."""
+    return prompts * queries * (19.5 + 2.0 * _ANSWER.max_tokens) / bench.rate
+
+
+def start(
+    bench: Bench, turns: Turns, prompts: Sequence[SafetyPrompt], sets: Sequence[QuerySet]
+) -> Evaluation:
+    """Begin in the background; DataError where there is too much or nothing to do."""
+    count = sum(len(each) for each in sets)
+    if not count:
+        raise DataError("No query set is chosen.", "Choose one, or upload a file.")
+    if count > MOST_QUERIES:
+        raise DataError(f"{count} queries.", f"The page takes up to {MOST_QUERIES}; use the command line.")
+    names = tuple(prompt.name for prompt in prompts)
+    made = Evaluation(names, tuple(sets), expected_seconds(bench, len(prompts), count))
+    threading.Thread(target=_work, args=(made, bench, turns, prompts), name="evaluation", daemon=True).start()
+    return made
+
+
+def _work(made: Evaluation, bench: Bench, turns: Turns, prompts: Sequence[SafetyPrompt]) -> None:
+    def pause() -> None:
+        turns.give_way()
+        if made.stop.is_set():
+            raise _Cancelled
+
+    try:
+        with turns.worker():
+            for number, prompt in enumerate(prompts):
+                _one(made, bench, prompt, number / len(prompts), 1 / len(prompts), pause)
+        made.share, made.phase = 1.0, "done"
+    except _Cancelled:
+        made.phase, made.message = "stopped", text.EVALUATION_STOPPED
+    except DroError as error:
+        made.phase, made.message = "failed", str(error)
+    except (MemoryError, torch.OutOfMemoryError):
+        made.phase, made.message = "failed", text.NO_MEMORY
+    except Exception:
+        logging.getLogger(__name__).exception("evaluation")
+        made.phase, made.message = "failed", text.UNEXPECTED
+    made.version += 1
+
+
+def _one(
+    made: Evaluation, bench: Bench, prompt: SafetyPrompt, start: float, share: float, pause: Any
+) -> None:
+    def note(_: str, fraction: float) -> None:
+        made.share = start + share * fraction
+
+    report = evaluate(bench.model, [prompt], made.sets, _ANSWER, note, pause)
+    others = [""] * len(report.said)
+    if any(refused for refused, _ in bench.space.openings.values()):
+        judge = FirstToken(bench.model, bench.space.openings)
+        told = judge([s.query for s in report.said], [s.answer for s in report.said])
+        others = [verdict.outcome for verdict in told]
+    made.said += list(zip(report.said, others, strict=True))
+    made.rates += report.rates
+    made.version += 1

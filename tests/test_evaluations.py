@@ -1,0 +1,137 @@
+"""Evaluations behind the page, on a tiny model."""
+
+import csv
+import io
+import json
+import time
+from dataclasses import replace
+
+import pytest
+from conftest import pairs
+
+from dro.errors import DataError
+from dro.prompts import resolve
+from dro.states import PrefixCache
+from explorer import evaluations
+from explorer.runs import Bench
+from explorer.tabs.evaluate import _shows, chosen_sets, frontier_json
+from explorer.turns import Turns
+
+SET = pairs(4, "own")
+
+
+@pytest.fixture
+def bench(tiny, space):
+    first = tiny.tokenizer("I", add_special_tokens=False).input_ids[0]
+    return Bench(tiny, replace(space, openings={first: (5, 5)}), PrefixCache(tiny), 1000.0)
+
+
+@pytest.fixture
+def judged(monkeypatch):
+    """Verdicts that differ from prompt to prompt: harmful queries are refused under `short`."""
+    from dro.generate import Answer
+
+    def said(model, prompt, queries, *_):
+        refused = prompt.name == "short"
+        return [["I'm sorry, but I can't help." if refused and "stolen" in q else "=Sure."] for q in queries]
+
+    monkeypatch.setattr("dro.evaluate.answers", said)
+    assert Answer
+
+
+def wait(made, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not made.over:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return made
+
+
+def run(bench, tiny, names=("none", "short"), sets=(SET,)):
+    return wait(evaluations.start(bench, Turns(), [resolve(n, tiny) for n in names], sets))
+
+
+def test_prompts_are_evaluated_one_after_the_other(bench, tiny, judged):
+    made = run(bench, tiny)
+    assert made.phase == "done" and made.share == 1.0 and made.finished == ["none", "short"]
+    assert [(r.prompt, r.label, r.n, r.refused) for r in made.rates] == [
+        ("none", "harmful", 4, 0), ("none", "harmless", 4, 0),
+        ("short", "harmful", 4, 4), ("short", "harmless", 4, 0),
+    ]  # fmt: skip
+    assert made.total("short", "harmful").rate == 1.0
+
+
+def test_rows_hold_every_prompts_answer_and_both_judges(bench, tiny, judged):
+    rows = run(bench, tiny).rows()
+    assert len(rows) == 8
+    row = next(r for r in rows if r.label == "harmful")
+    assert row.verdicts == {"none": "answered", "short": "refused"} == row.others
+    assert _shows(row, "prompts") and _shows(row, "missed") and not _shows(row, "judges")
+    harmless = next(r for r in rows if r.label == "harmless")
+    assert not _shows(harmless, "prompts") and not _shows(harmless, "overdone") and _shows(harmless, "all")
+
+
+def test_two_prompts_are_compared_by_class(bench, tiny, judged):
+    made = run(bench, tiny)
+    found = made.compare("none", "short")
+    assert (found["harmful"].only_second, found["harmful"].p) == (4, 0.125)
+    assert found["harmless"].p == 1.0
+    with pytest.raises(DataError, match="'mistral' has not been evaluated"):
+        made.compare("none", "mistral")
+
+
+def test_downloads_hold_everything_and_run_no_formula(bench, tiny, judged):
+    made = run(bench, tiny)
+    told = json.loads(made.as_json())
+    assert len(told["answers"]) == 16 and told["sets"][0]["sha256"] == SET.digest
+    rows = list(csv.reader(io.StringIO(made.as_csv())))
+    assert len(rows) == 17 and rows[1][3] == "'=Sure."
+
+
+def test_the_chart_has_a_point_for_each_prompt(bench, tiny, judged):
+    made = run(bench, tiny)
+    [trace] = json.loads(frontier_json(made, {"short"}))["data"]
+    assert trace["text"] == ["none", "short"] and trace["marker"]["symbol"] == ["octagon", "star"]
+    one_class = run(bench, tiny, sets=(SET.of("harmful"),))
+    assert frontier_json(one_class, set()) is None
+
+
+def test_a_stop_keeps_what_is_done(bench, tiny, monkeypatch):
+    whole = evaluations.evaluate
+
+    def stop_in_the_second(model, prompts, *rest):
+        if prompts[0].name == "short":
+            made.stop.set()
+        return whole(model, prompts, *rest)
+
+    monkeypatch.setattr(evaluations, "evaluate", stop_in_the_second)
+    turns = Turns()
+    with turns.worker():  # held until `made` has its name
+        made = evaluations.start(bench, turns, [resolve(n, tiny) for n in ("none", "short")], [SET])
+    wait(made)
+    assert made.phase == "stopped" and made.finished == ["none"] and "Stopped" in made.message
+
+
+def test_a_failure_is_told_in_words(bench, tiny, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("secret path /x")
+
+    monkeypatch.setattr(evaluations, "evaluate", fail)
+    made = run(bench, tiny)
+    assert made.phase == "failed" and "/x" not in made.message and made.message
+
+
+def test_too_much_and_nothing_are_refused(bench, tiny):
+    with pytest.raises(DataError, match="No query set is chosen"):
+        evaluations.start(bench, Turns(), [resolve("none", tiny)], [])
+    with pytest.raises(DataError, match=r"402 queries.*up to 400"):
+        evaluations.start(bench, Turns(), [resolve("none", tiny)], [pairs(201)])
+
+
+def test_bundled_and_uploaded_sets_are_limited_alike(tmp_path):
+    path = tmp_path / "own.csv"
+    path.write_text(
+        "query,class\n" + "".join(f"q{i},{k}\n" for i in range(9) for k in ("harmful", "harmless"))
+    )
+    sets = chosen_sets(["test", "report"], str(path), 5)
+    assert [(s.name, len(s)) for s in sets] == [("test", 10), ("validation-report", 10), ("own", 10)]
