@@ -12,14 +12,14 @@ import re
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from dro import store
+from dro import held_out, store
 from dro.data import QuerySet, bundled
 from dro.errors import DataError, DroError, StoreError
 from dro.evaluate import Rate, evaluate
@@ -28,6 +28,7 @@ from dro.models import ChatModel
 from dro.optimise import Optimisation
 from dro.prompts import SOFT_PROMPT_FILE, SafetyPrompt, resolve
 from dro.recipes import RECIPES, Config, training_set
+from dro.region import Region
 from dro.run_folder import CONFIG_FILE, STATES_FILE, Step, read_curve
 from dro.space import Space
 from dro.states import PrefixCache, last_token_states
@@ -71,6 +72,7 @@ class Run:
     """One run as pages see it. `phase` is waiting, preparing, training, saving, measuring, or one of OVER.
 
     expected: seconds it was expected to take. rates: on validation queries, before and after.
+    region: what the frozen probe is worth on the states of those queries after training.
     version: grows with every change, so that a page redraws only what is new.
     """
 
@@ -84,6 +86,7 @@ class Run:
     steps: list[Step] = field(default_factory=list)
     watched: Watched | None = None
     rates: list[Rate] = field(default_factory=list)
+    region: Region | None = None
     began: float = 0.0
     seconds: float = 0.0
     version: int = 0
@@ -102,6 +105,7 @@ class Run:
             "step": len(self.steps), "steps": self.config.steps, "usable": self.usable,
             "loss": last and last.loss, "expected_seconds": round(self.expected, 1),
             "seconds": round(self.elapsed(), 1), "results": [r.as_dict() for r in self.rates],
+            "region": self.region and self.region.as_dict(),
         }  # fmt: skip
 
     def elapsed(self) -> float:
@@ -259,9 +263,9 @@ class Runs:
         run.watched = watch_set(anchors, bundled("validation", "select"))
         try:
             self._look(run, run.watched, resolve(run.config.init, bench.model), pause)
-            held_out = bundled("validation", "select") if run.config.validate_every else None
+            unseen = bundled("validation", "select") if run.config.validate_every else None
             optimisation = Optimisation(
-                bench.model, bench.space, run.config, training_set(run.config), held_out, run.folder,
+                bench.model, bench.space, run.config, training_set(run.config), unseen, run.folder,
                 checkpoint=pause,
             )  # fmt: skip
             store.write_json(run.folder / PAGE_FILE, {"preset": run.preset})
@@ -285,8 +289,12 @@ class Runs:
         run.usable = True
         self._enter(run, "measuring")
         try:
-            run.rates = [*self._measure_start(run, pause), *self._measure(prompt, run.name, pause)]
-            store.write_json(run.folder / MEASURED_FILE, {"rates": [r.as_dict() for r in run.rates]})
+            before = self._measure_start(run, pause)
+            named = SafetyPrompt(run.name, prompt.text, prompt.vectors)
+            after = held_out.report(bench.model, bench.space, named, None, checkpoint=pause)
+            run.rates, run.region = [*before, *after.rates], after.region
+            measured = {"rates": [r.as_dict() for r in run.rates], "region": asdict(run.region)}
+            store.write_json(run.folder / MEASURED_FILE, measured)
         except StopRequested:
             run.message = text.NOT_MEASURED
         return self._enter(run, "stopped" if stopped else "done")
@@ -368,7 +376,9 @@ def _read_run(folder: Path, space: str) -> Run:
     elif told["space"] != space:
         raise StoreError(f"{folder.name} was trained in another space ({told['space']}).")
     if (folder / MEASURED_FILE).is_file():
-        rows = store.read_json(folder / MEASURED_FILE)["rates"]
+        measured = store.read_json(folder / MEASURED_FILE)
+        rows = measured["rates"]
+        run.region = Region(**measured["region"]) if "region" in measured else None
         run.rates = [Rate(**{("label" if k == "class" else k): v for k, v in row.items()}) for row in rows]
     elif run.usable:
         run.message = text.NOT_MEASURED

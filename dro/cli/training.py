@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +20,9 @@ from dro.cli.common import (
 )
 from dro.errors import DroError
 from dro.registry import DEFAULT
+
+if TYPE_CHECKING:
+    from dro.held_out import HeldOut
 
 
 def optimise(
@@ -51,12 +54,15 @@ def optimise(
     precision: PrecisionName = "auto",
     rendering: RenderingFile = None,
     space: SpaceFolder = None,
+    report: Annotated[
+        bool, typer.Option(help="Answer 100 held-out queries at the end, and examine the probe there.")
+    ] = True,
     as_json: AsJson = False,
 ) -> None:
     """Train a soft safety prompt (DRO). Ctrl-C stops and keeps what is there."""
     import statistics
 
-    from dro import recipes
+    from dro import held_out, recipes
     from dro.optimise import Optimisation
     from dro.progress import on_stderr
 
@@ -69,11 +75,11 @@ def optimise(
         named["choose"] = "last"  # there is nothing to choose by
     config = recipes.config(recipe, **{k: v for k, v in named.items() if v is not None})
     queries = data.read_labelled(train) if train else recipes.training_set(config)
-    held_out = data.bundled("validation", "select")
+    validation = data.bundled("validation", "select")
     chat, there = open_model(model, precision, rendering, space, "paper" if recipe == "paper" else "")
     stopped = False
     with on_stderr() as progress:
-        run = Optimisation(chat, there, config, queries, held_out, out, progress)
+        run = Optimisation(chat, there, config, queries, validation, out, progress)
         try:
             for step in run.steps():
                 progress(f"Training: loss {step.loss:.3f}", step.step / config.steps)
@@ -81,7 +87,10 @@ def optimise(
             stopped = True
         if run.done == 0:
             raise DroError("Stopped before the first step: there is nothing to keep.")
-        run.finish()
+        prompt = run.finish()
+        found = held_out.report(chat, there, prompt, None, progress) if report else None
+    if found:
+        held_out.write(found, out)
     curve = run.curve
     seconds = statistics.median(s.seconds for s in curve)
     last = next((s.validation for s in reversed(curve) if s.validation), None)
@@ -99,4 +108,30 @@ def optimise(
         str(out), str(run.done), f"{seconds:.2f}", f"{curve[0].loss:.3f}", f"{curve[-1].loss:.3f}",
         f"{last['loss']:.3f}" if last else "–",
     )  # fmt: skip
+    if found:
+        summary["held_out"] = found.as_dict()
     show(summary, table, as_json)
+    if found and not as_json:
+        print_held_out(found)
+
+
+def print_held_out(found: HeldOut) -> None:
+    """The report on held-out queries, for people."""
+    from rich.console import Console
+
+    rates = table_of("held-out queries", ">n", ">refused", ">answered", ">broken", ">refused, 95%")
+    for row in found.rates:
+        rates.add_row(
+            f"{row.label}, {row.set}", str(row.n), f"{row.refused:g}", f"{row.answered:g}", f"{row.broken:g}",
+            f"{row.rate:.1%}  [{row.low:.1%}, {row.high:.1%}]",
+        )  # fmt: skip
+    Console().print(rates, markup=False)
+    told = found.region
+    auc = "not defined" if told.auc is None else f"{told.auc:.2f}"
+    print(
+        f"The probe it was trained on, held against these answers: AUC {auc}, predicts "
+        f"{told.predicted:.0%} refusals where {told.observed:.0%} were seen (calibration error "
+        f"{told.calibration_error:.2f}).\nIts states lie at {told.inside:.1f} times the anchors' distance "
+        f"within V and {told.outside:.1f} times their squared distance from V; {told.beyond:.0%} are farther "
+        f"out than any anchor. Refitted with them, the direction has cosine {told.refitted_cosine:.2f}."
+    )

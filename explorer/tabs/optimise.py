@@ -161,9 +161,12 @@ def follow(service: Service, name: str, seen: Seen) -> list[Any]:
         # Only the clock moves.
         return [gr.skip() if run.over else told, *[gr.skip()] * 8]
     plots = [_watch_json(service, run), _curve_json(run)]
+    measured = cards.rates([r.as_dict() for r in run.rates])
+    if run.region is not None:
+        measured += cards.region(run.region.as_dict())
     return [
-        told, *(gr.skip() if p is None else p for p in plots), cards.rates([r.as_dict() for r in run.rates]),
-        gr.Button(visible=not run.over), gr.Button(interactive=True), gr.Button(visible=run.usable),
+        told, *(gr.skip() if p is None else p for p in plots), measured, gr.Button(visible=not run.over),
+        gr.Button(interactive=True), gr.Button(visible=run.usable),
         gr.Button(visible=run.phase == "interrupted"), (run.name, run.version, space),
     ]  # fmt: skip
 
