@@ -87,7 +87,8 @@ class Loading:
     def _begin(self, work: Callable[[], None], stage: Stage) -> None:
         if self.loaded and self.loaded.runs and self.loaded.runs.active():
             raise DataError("A run is in progress on this model.", "Stop it first, or wait for its end.")
-        if not self._busy.acquire(blocking=False):
+        # What ended just now may have said so a moment before it lets go.
+        if not self._busy.acquire(timeout=0.5):
             raise DataError(f"{self.stage.text} …", "Wait until that is done.")
         self._cancel.clear()
         self.stage, self.failure = stage, None
