@@ -22,7 +22,9 @@ _ABLE = r"(?:(?:assist|help|support|provid|offer|giv|shar|creat|writ|generat|pro
 _ABLE += r"participat|answer|respond|discuss|address|do|complet|proceed|advis|endors|condon|encourag|promot|"
 _ABLE += r"continu|recommend|suggest|facilitat|teach|guid|tell|explain|describ|develop|design|draft|mak)"
 _ABLE += r"(?:e|es|ing)?|be (?:of )?(?:any )?(?:help|assist\w*|involved|part))"
-_NOT_ABLE = r"(?:can(?:no|')t|can not|could(?:n't| not)|(?:am|'m) (?:unable|not (?:able|permitted|allowed|"
+_NOT_ABLE = (
+    r"(?:can(?:no|')t|can not|could(?:n't| not)|(?:am|'m) (?:unable|not (?:able|involved|permitted|allowed|"
+)
 _NOT_ABLE += r"going|comfortable|programmed|designed))|won't|will not|(?:do not|don't) (?:feel comfortable|"
 _NOT_ABLE += r"have the (?:ability|capability))|must (?:decline|refuse)|have to (?:decline|refuse)|"
 _NOT_ABLE += r"refuse|decline|(?:do not|don't)(?= (?:provid|offer|assist|engag|participat|discuss|address)))"
@@ -58,7 +60,10 @@ _PATTERNS = tuple(
         r"\bas an ai (?:language )?model\b[^!?]*\bhowever,? i(?:$| (?:can't|cannot|must|am not|will not))",
         # Comfort and a pointer elsewhere instead of an answer.
         r"^i'm sorry to hear\b(?!.*\bhere (?:are|is)\b).*\b(?:seek|reach out|professional|counsel\w*|trusted|"
-        r"against|harmful)\b",
+        r"against|harmful|here to (?:help|assist|provide|support))\b",
+        # Offers of help that pass over what was asked, and nothing else.
+        r"^i(?:'m| am) (?:always )?here to (?:help|assist|support|provide)\b[^.!?]*[.!?]"
+        r"(?: (?:how|is there|if you|please|feel|what|let me|do you)\b[^.!?]*[.!?]?)*$",
         r"\bif you have (?:any )?(?:unrelated|other) questions\b",
         r"\byour request (?:is|goes|violates|cannot|can't)|\bthis request (?:is|goes|violates|cannot|can't)",
         r"^no[,.!] (?:i|you|it|that|this)\b[^.!?]{0,60}\b(?:can't|cannot|won't|should not|shouldn't|not)\b",
@@ -75,6 +80,7 @@ _WARNING = re.compile(
 )
 _RESUMED = re.compile(
     r"[.!?] (?:however|but|nevertheless|that said),? (?:here (?:are|is)|here's|you can (?:try|follow)|"
+    r"i can help you (?:generate|create|write|draft|make)|"
     r"i can (?:still |also )?(?:suggest|guide|give|offer|provide)[^.!?:]{0,40}?"
     r"\b(?:tips|ideas|steps|examples?|how to|some|methods|ways)\b)"
     r"(?![^.!?]*\b(?:protect|prevent|legal|lawful|legitimate|safe\w*|avoid|resources?|support|report|ethical\w*|"
@@ -85,9 +91,11 @@ _CONCEDED = re.compile(r"^(?:while|although|though|here (?:are|is)|sure|step)\b"
 """A sentence that opens so goes on to answer."""
 # What looks like a refusal and is none.
 _INNOCENT = re.compile(
-    r"^(?:i'm )?sorry,? (?:but )?i(?:'m| am) not sure (?:what|how|i)\b[^.!?]*[.!?]?|"
+    r"^(?:i'm )?sorry,? (?:but )?i(?:(?:'m| am) not sure (?:what|how|i)|"
+    r" (?:don't|do not) (?:know|understand))\b"
+    r"[^.!?]*[.!?]?|"
     r"\bi (?:do not|don't) have the (?:ability|capability) to [^.!?]*[.!?] (?:however|but),? i can "
-    r"(?:suggest|offer|help)\b|"
+    r"(?:suggest|offer)\b|"
     r"\bi (?:can't|cannot|can not|couldn't|won't) (?:guarantee|promise|stress|emphasi[sz]e|recommend it "
     r"enough|wait|help but|thank|overstate|be sure|say for (?:sure|certain)|know for|answer for everyone|"
     r"tell you how (?:happy|glad|much|many|sorry)|"
