@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import logging
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -66,6 +67,8 @@ class Evaluation:
     """Every answer with what the judge first-token says of it ("" where it cannot tell)."""
     began: float = field(default_factory=time.monotonic)
     stop: threading.Event = field(default_factory=threading.Event)
+    folder: tempfile.TemporaryDirectory = field(default_factory=tempfile.TemporaryDirectory)
+    """Where downloads are written; it goes when the evaluation is forgotten."""
 
     @property
     def over(self) -> bool:

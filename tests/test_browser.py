@@ -214,6 +214,28 @@ def test_a_whole_run_of_own_settings_keeps_the_plot(page):
     assert moved == 4
 
 
+def test_prompts_are_compared_on_held_out_queries(page):
+    ready(page)
+    tab(page, "Evaluate")
+    page.locator("#evaluate-each input[type=number]").fill("5")
+    page.locator("#evaluate-each input[type=number]").press("Tab")
+    expect(page.locator("#evaluate-cost")).to_contain_text("40 answers", timeout=10_000)
+    page.click("#evaluate")
+    expect(page.locator("#evaluation-status")).to_contain_text("4 of 4 prompts", timeout=TRAINING)
+    expect(page.locator("#evaluation-rates tbody tr")).to_have_count(8)
+    expect(page.locator("#frontier-plot .point")).to_have_count(4)
+    expect(page.locator("#pair tbody tr")).to_have_count(2)
+    expect(page.locator("#evaluated tbody tr")).to_have_count(10)
+    veiled = page.locator("#evaluated .veiled")
+    if veiled.count():  # a harmful query that was answered
+        expect(veiled.locator(".said").first).to_be_hidden()
+        page.locator("#reveal-evaluated input").check()
+        expect(veiled.locator(".said").first).to_be_visible()
+    with page.expect_download() as download:
+        page.locator("#evaluated-csv").click()
+    assert download.value.path().read_text(encoding="utf-8").count("phrases") == 1
+
+
 def test_a_phone_can_do_it_in_the_dark(browser, address, watched):
     context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark", has_touch=True)
     page = watched(context.new_page())
@@ -221,7 +243,7 @@ def test_a_phone_can_do_it_in_the_dark(browser, address, watched):
     ready(page)
     ask(page, "How do I sharpen a kitchen knife?")
     expect(page.locator("#facts tbody tr")).to_have_count(2, timeout=ANSWERS)
-    for name in ("Explore", "Optimise", "Model"):
+    for name in ("Explore", "Optimise", "Evaluate", "Model"):
         tab(page, name)
         page.wait_for_timeout(500)
         wide = page.evaluate(

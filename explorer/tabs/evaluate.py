@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from dro.errors import DroError
 from dro.evaluate import Rate
 from explorer import cards, figures, text, views
 from explorer.evaluations import Evaluation, Row
-from explorer.events import PRIVATE, QUICK
+from explorer.events import QUICK
 from explorer.live_plot import live_plot
 from explorer.messages import shown
 from explorer.service import Service
@@ -41,7 +40,7 @@ def build(service: Service) -> gr.CheckboxGroup:
             sets = gr.CheckboxGroup(list(text.SETS_CHOICES), value=["report"], label=text.SETS,
                                     info=text.SETS_INFO, elem_id="evaluate-sets")  # fmt: skip
             upload = gr.File(label=text.UPLOAD, file_types=[".csv", ".tsv", ".jsonl"], height=110)
-            each = gr.Slider(5, 150, value=50, step=5, label=text.EACH)
+            each = gr.Slider(5, 150, value=50, step=5, label=text.EACH, elem_id="evaluate-each")
             cost = gr.HTML(cards.quiet(service.stage.text), elem_id="evaluate-cost")
             with gr.Row():
                 start = gr.Button(text.EVALUATE, variant="primary", elem_id="evaluate")
@@ -54,7 +53,7 @@ def build(service: Service) -> gr.CheckboxGroup:
         with gr.Row():
             first = gr.Dropdown([], label=text.PAIR, interactive=True, elem_id="first")
             second = gr.Dropdown([], label="with", interactive=True, elem_id="second")
-            csv = gr.DownloadButton("csv", size="sm")
+            csv = gr.DownloadButton("csv", size="sm", elem_id="evaluated-csv")
             json = gr.DownloadButton("json", size="sm")
             page = gr.DownloadButton("html", size="sm")
         pair = gr.HTML(elem_id="pair")
@@ -91,10 +90,10 @@ def build(service: Service) -> gr.CheckboxGroup:
     def look(name: str, seen: Seen, kind: str) -> list[Any]:
         found = service.evaluation(name)
         if found is None or (found.over and tuple(seen) == (name, found.version)):
-            return [gr.skip()] * 11
+            return [gr.skip()] * 14
         status = cards.progress(_status(found), found.share, "ready" if found.over else "working")
         if tuple(seen) == (name, found.version):
-            return [status, *[gr.skip()] * 10]
+            return [status, *[gr.skip()] * 13]
         done, trained = found.finished, service.trained()
         pairs = [gr.Dropdown(done, value=done[place] if done else None) for place in (0, -1)]
         picture = frontier_json(found, trained)
@@ -103,9 +102,10 @@ def build(service: Service) -> gr.CheckboxGroup:
             cards.rates([row.as_dict() for row in found.rates]), gr.Column(visible=bool(done)), *pairs,
             told_pair(service, name, done), told_rows(service, name, kind),
             gr.Button(visible=not found.over), gr.Button(interactive=found.over), (name, found.version),
+            *downloads(found, trained),
         ]  # fmt: skip
 
-    looked = [told, plot, rates, details, first, second, pair, table, stop, start, seen]
+    looked = [told, plot, rates, details, first, second, pair, table, stop, start, seen, csv, json, page]
     for widget in wanted:
         widget.change(price, wanted, cost, **QUICK)
     gr.Timer(_TICK).tick(look, [name, seen, kind], looked, **QUICK)
@@ -117,8 +117,6 @@ def build(service: Service) -> gr.CheckboxGroup:
         widget.input(lambda name, *two: told_pair(service, name, two), [name, first, second], pair, **QUICK)
     kind.input(lambda name, kind: told_rows(service, name, kind), [name, kind], table, **QUICK)
     reveal.change(None, reveal, None, js=_UNVEIL, **QUICK)
-    for button, suffix in ((csv, "csv"), (json, "json"), (page, "html")):
-        button.click(lambda name, suffix=suffix: write(service, name, suffix), name, button, **PRIVATE)
     return prompts
 
 
@@ -164,24 +162,26 @@ def told_rows(service: Service, name: str, kind: str) -> str:
     return cards.evaluated(told, found.finished, len(rows))
 
 
-def write(service: Service, name: str, suffix: str) -> str:
-    """A file with everything of an evaluation, for download."""
-    with shown():
-        found = service.evaluation(name)
-        if found is None:
-            raise DroError("This evaluation is not kept any more.", "Run it again.")
-        content = {"csv": found.as_csv, "json": found.as_json, "html": lambda: _html(service, found)}[
-            suffix
-        ]()
-        path = Path(tempfile.mkdtemp()) / f"dro-evaluation.{suffix}"
+def downloads(found: Evaluation, trained: set[str]) -> list[Any]:
+    """Buttons with everything of a finished evaluation as csv, json and html; hidden before."""
+    if not found.over or not found.rates:
+        return [gr.DownloadButton(visible=False)] * 3
+    made = []
+    for suffix, content in (
+        ("csv", found.as_csv()),
+        ("json", found.as_json()),
+        ("html", _html(found, trained)),
+    ):
+        path = Path(found.folder.name) / f"dro-evaluation.{suffix}"
         path.write_text(content, encoding="utf-8")
-        return str(path)
+        made.append(gr.DownloadButton(value=str(path), visible=True))
+    return made
 
 
-def _html(service: Service, found: Evaluation) -> str:
+def _html(found: Evaluation, trained: set[str]) -> str:
     """One file that needs nothing else: chart, rates, and every query with its verdicts."""
     chart = ""
-    picture = frontier_json(found, service.trained())
+    picture = frontier_json(found, trained)
     if picture is not None:
         import plotly.io
 
