@@ -24,6 +24,7 @@ class Config(BaseModel):
 
     Attributes
     ----------
+    space: which of the model's spaces gives the directions: its own "", or the paper's.
     init: text prompt that θ starts from. queries: bundled sets to train on, joined by +.
     target: "difference" from the start, as in the paper, or "absolute" (see `objective`).
     harmless_weight: weight of a harmless query in L_r and L_h, a harmful one counting 1.
@@ -37,6 +38,7 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    space: Literal["", "paper"] = ""
     init: str = "short"
     queries: str = "anchors"
     target: Literal["difference", "absolute"] = "absolute"
@@ -65,8 +67,8 @@ RECIPES: Mapping[str, Config] = MappingProxyType({
         "init": "default", "queries": "anchors+train", "batch": 24, "choose": "mass", "validate_every": 20,
     }),
     "paper": Config.model_validate({
-        "target": "difference", "harmless_weight": 1.0, "harmfulness_weight": 0.01, "lr": 1e-3,
-        "schedule": "constant",
+        "space": "paper", "target": "difference", "harmless_weight": 1.0, "harmfulness_weight": 0.01,
+        "lr": 1e-3, "schedule": "constant",
     }),
     "quick": Config.model_validate({"steps": 30, "batch": 16}),
 })  # fmt: skip

@@ -30,7 +30,7 @@ from dro.prompts import SOFT_PROMPT_FILE, SafetyPrompt, resolve
 from dro.recipes import RECIPES, Config, training_set
 from dro.region import Region
 from dro.run_folder import CONFIG_FILE, STATES_FILE, Step, read_curve
-from dro.space import Space
+from dro.space import Space, find
 from dro.states import PrefixCache, last_token_states
 from explorer import text
 from explorer.turns import Turns
@@ -169,6 +169,7 @@ class Runs:
     def start(self, config: Config, preset: str) -> Run:
         """Queue a new run; DataError where the settings ask for too much."""
         check(config, self._bench.model)
+        self._space(config)  # says how to fit it where there is none
         with self._lock:
             if self._closed:
                 raise DataError("The model was changed meanwhile.", text.WAIT)
@@ -182,6 +183,10 @@ class Runs:
             self._all[name] = run
         self._waiting.put(run)
         return run
+
+    def _space(self, config: Config) -> Space:
+        """The space whose directions a run is trained on; pictures are always of the model's own."""
+        return find(self._bench.model, recipe=config.space) if config.space else self._bench.space
 
     def _taken(self) -> set[str]:
         """Names of runs, those in the folder included that belong to another space."""
@@ -265,8 +270,8 @@ class Runs:
             self._look(run, run.watched, resolve(run.config.init, bench.model), pause)
             unseen = bundled("validation", "select") if run.config.validate_every else None
             optimisation = Optimisation(
-                bench.model, bench.space, run.config, training_set(run.config), unseen, run.folder,
-                checkpoint=pause,
+                bench.model, self._space(run.config), run.config, training_set(run.config), unseen,
+                run.folder, checkpoint=pause,
             )  # fmt: skip
             store.write_json(run.folder / PAGE_FILE, {"preset": run.preset})
             run.steps = optimisation.curve
@@ -369,11 +374,13 @@ def _read_run(folder: Path, space: str) -> Run:
         run.watched.looks.extend((int(step), np.array(places)) for step, places in page["watched"])
     run.steps = read_curve(folder)
     run.seconds = sum(step.seconds for step in run.steps)
-    run.usable = (folder / SOFT_PROMPT_FILE).is_file() and told["space"] == space
+    # A run in the paper's space belongs to whatever space of the model is shown.
+    ours = config.space != "" or told["space"] == space
+    run.usable = (folder / SOFT_PROMPT_FILE).is_file() and ours
     run.phase = "interrupted"
     if run.usable:
         run.phase = "done" if len(run.steps) == config.steps else "stopped"
-    elif told["space"] != space:
+    elif not ours:
         raise StoreError(f"{folder.name} was trained in another space ({told['space']}).")
     if (folder / MEASURED_FILE).is_file():
         measured = store.read_json(folder / MEASURED_FILE)

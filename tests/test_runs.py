@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from conftest import random_space
 
+from dro import store
 from dro.data import bundled
-from dro.errors import DataError
+from dro.errors import DataError, StoreError
 from dro.recipes import Config
+from dro.run_folder import CONFIG_FILE
 from dro.states import PrefixCache, last_token_states
 from explorer import runs as module
 from explorer.runs import Bench, Runs
@@ -114,6 +116,21 @@ def test_runs_of_another_space_are_left_out(runs, tiny, anchors, tmp_path):
     other = Runs(bench(tiny, random_space(tiny, anchors, m=3)), tmp_path, Turns())
     assert other.names() == []
     other.close()
+
+
+def test_the_papers_preset_trains_in_the_papers_space(
+    runs, tiny, space, anchors, tmp_path, monkeypatch, raised
+):
+    settings = config(space="paper", target="difference")
+    assert "--recipe paper" in raised(lambda: runs.start(settings, "paper"), StoreError)
+    theirs = random_space(tiny, anchors, m=2)
+    monkeypatch.setattr(module, "find", lambda model, recipe: {"paper": theirs}[recipe])
+    run = runs.start(settings, "paper")
+    wait(run, "done")
+    assert store.read_json(run.folder / CONFIG_FILE)["space"] == theirs.name
+    again = Runs(bench(tiny, space), tmp_path, Turns())
+    assert again.usable() == [run.name]
+    again.close()
 
 
 def test_settings_that_ask_for_too_much_are_refused(runs, raised):

@@ -76,7 +76,7 @@ def optimise(
     config = recipes.config(recipe, **{k: v for k, v in named.items() if v is not None})
     queries = data.read_labelled(train) if train else recipes.training_set(config)
     validation = data.bundled("validation", "select")
-    chat, there = open_model(model, precision, rendering, space, "paper" if recipe == "paper" else "")
+    chat, there = open_model(model, precision, rendering, space, config.space)
     stopped = False
     with on_stderr() as progress:
         run = Optimisation(chat, there, config, queries, validation, out, progress)
