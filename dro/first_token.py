@@ -43,6 +43,18 @@ def shares(openings: Openings) -> dict[int, float]:
 
 
 @torch.no_grad()
+def favoured(model: ChatModel, direction: np.ndarray, count: int = 10) -> list[str]:
+    """The tokens whose logits a step along `direction` (d_model,) raises most, as text.
+
+    States are after the final norm, so the head is all that stands between them and the logits.
+    """
+    head = model.model.get_output_embeddings().weight
+    step = torch.as_tensor(direction, dtype=head.dtype, device=head.device)
+    best = (head @ step).float().topk(count).indices.tolist()
+    return [model.tokenizer.decode([token]) for token in best]
+
+
+@torch.no_grad()
 def mass(model: ChatModel, states: np.ndarray | torch.Tensor, openings: Openings) -> np.ndarray:
     """Σ over tokens t of P(t | state) · share of refusals among answers opened by t.
 

@@ -157,8 +157,16 @@ def build(
             f"{model.name} refused {found:.1f} of {len(rates)} anchors; at least {FEWEST_REFUSALS} "
             "refusals are needed to tell a direction."
         )
+    words: list[str] = []
+    agreement = None
+    if refusing:
+        words = first_token.favoured(model, fitted.basis @ refusing.probe.weight)
+        if openings and any(refused for refused, _ in openings.values()):
+            mass = first_token.mass(model, states.astype(np.float32), openings)
+            odds = np.log(np.clip(mass, 1e-6, 1 - 1e-6)) - np.log1p(-np.clip(mass, 1e-6, 1 - 1e-6))
+            agreement = float(np.corrcoef(refusing.probe.logits(coordinates), odds)[0, 1])
     evidence = health.Evidence(names, harmful, pair, states, coordinates, rates, fitted, harmfulness,
-                               refusing, seed)  # fmt: skip
+                               refusing, seed, tuple(words), agreement)  # fmt: skip
     return Space(
         fitted,
         harmfulness.probe,

@@ -34,6 +34,10 @@ class Evidence:
     harmfulness: FittedProbe
     refusal: FittedProbe | None
     seed: int
+    words: tuple[str, ...] = ()
+    """Tokens that the refusal direction favours through the vocabulary head."""
+    first_token: float | None = None
+    """Correlation over the anchors of f_r with the log-odds of first-token refusal mass."""
 
     def rows(self, condition: str) -> np.ndarray:
         """Boolean mask of one condition's rows."""
@@ -48,6 +52,7 @@ def report(evidence: Evidence, why_no_refusal: str) -> list[dict[str, Any]]:
         checks.append(_check("refusal probe", None, "fail", why_no_refusal))
     else:
         checks += _refusal_probe(evidence, evidence.refusal)
+        checks.append(_directions(evidence, evidence.refusal))
     checks.append(_parallel(evidence))
     return checks
 
@@ -158,6 +163,28 @@ def _refusal_probe(e: Evidence, fitted: FittedProbe) -> list[dict[str, Any]]:
             f"Predicted refusal probabilities are off by {error:.1%} on average over ten bins.",
         ),
     ]  # fmt: skip
+
+
+def _directions(e: Evidence, fitted: FittedProbe) -> dict[str, Any]:
+    value = _cosine(fitted.probe.weight, e.harmfulness.probe.weight)
+    meaning = f"The refusal and the harmfulness direction have a cosine of {value:.2f}: " + (
+        "refusing is hardly more than noticing harm here. " if value >= 0.9 else "they are not the same. "
+    )
+    if e.words:
+        meaning += "Through the vocabulary head the refusal direction favours " + ", ".join(
+            f"“{word.strip() or word!r}”" for word in e.words[:5]
+        )
+        meaning += "; " if e.first_token is not None else ". "
+    if e.first_token is not None:
+        meaning += (
+            f"over the anchors f_r goes with the odds that the answer opens as refusals do (r = "
+            f"{e.first_token:.2f})."
+        )
+    return _check(
+        "refusal and harmfulness directions", round(value, 4), _grade(value, 0.9, 0.97, higher=False),
+        meaning.strip(),
+        tokens=list(e.words), first_token_correlation=_rounded(e.first_token),
+    )  # fmt: skip
 
 
 def _parallel(e: Evidence) -> dict[str, Any]:

@@ -21,6 +21,13 @@ def test_mass_is_the_expected_share_under_the_models_own_probabilities(tiny):
     assert first_token.mass(tiny, states, openings) == pytest.approx(expected, rel=1e-4)
 
 
+def test_the_favoured_tokens_are_those_whose_logits_rise_most(tiny):
+    direction = tiny.model.lm_head.weight[5].detach().numpy()
+    rise = tiny.model.lm_head.weight.detach().numpy() @ direction
+    expected = [tiny.tokenizer.decode([token]) for token in np.argsort(-rise)[:3]]
+    assert first_token.favoured(tiny, direction, 3) == expected
+
+
 def test_mass_does_not_depend_on_how_many_are_asked_at_once(tiny, monkeypatch):
     states = np.random.default_rng(1).normal(size=(7, tiny.d_model)).astype(np.float32)
     whole = first_token.mass(tiny, states, {1: (5, 5)})

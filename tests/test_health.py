@@ -122,3 +122,16 @@ def test_rows_of_a_condition_are_contiguous():
 def test_grades_are_by_bounds_upwards_or_downwards():
     assert [health._grade(v, 0.8, 0.6) for v in (0.9, 0.7, 0.1, None)] == ["pass", "weak", "fail", "fail"]
     assert [health._grade(v, 0.1, 0.3, higher=False) for v in (0.05, 0.2, 0.5)] == ["pass", "weak", "fail"]
+
+
+def test_the_directions_are_compared_and_put_into_words():
+    from dataclasses import replace
+
+    apart = checks(evidence())["refusal and harmfulness directions"]
+    assert apart["verdict"] == "pass" and "not the same" in apart["meaning"]
+    found = evidence()
+    same = replace(found, refusal=found.harmfulness, words=("I", " As"), first_token=0.8)
+    check = checks(same)["refusal and harmfulness directions"]
+    assert check["value"] == pytest.approx(1) and check["verdict"] == "fail"
+    assert "“I”, “As”" in check["meaning"] and "r = 0.80" in check["meaning"]
+    assert check["details"]["tokens"] == ["I", " As"]
