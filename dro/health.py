@@ -172,7 +172,7 @@ def _directions(e: Evidence, fitted: FittedProbe) -> dict[str, Any]:
     )
     if e.words:
         meaning += "Through the vocabulary head the refusal direction favours " + ", ".join(
-            f"“{word.strip() or word!r}”" for word in e.words[:5]
+            f"“{word.strip() or repr(word)}”" for word in e.words[:5]
         )
         meaning += "; " if e.first_token is not None else ". "
     if e.first_token is not None:
