@@ -64,7 +64,8 @@ class Config(BaseModel):
 
 RECIPES: Mapping[str, Config] = MappingProxyType({
     "best": Config.model_validate({
-        "init": "default", "queries": "anchors+train", "batch": 24, "choose": "mass", "validate_every": 20,
+        "init": "default", "queries": "anchors+train", "steps": 160, "batch": 24, "lr": 2.5e-3,
+        "harmless_weight": 3.0, "choose": "mass", "validate_every": 20,
     }),
     "paper": Config.model_validate({
         "space": "paper", "target": "difference", "harmless_weight": 1.0, "harmfulness_weight": 0.01,
