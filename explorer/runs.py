@@ -418,14 +418,19 @@ def expected_step(bench: Bench, config: Config) -> float:
 
 
 def expected_seconds(bench: Bench, config: Config, speed: float = 1.0) -> float:
-    """Seconds of a whole run: steps, watching, the anchors' states before and after, answers."""
+    """Seconds of a whole run: steps and watching, states before and after, held-out looks, answers."""
     steps = config.steps * expected_step(bench, config) * speed * (1 + WATCH_SHARE)
-    states = (2 * 200 + 4 * WATCHED) * _OWN_TOKENS / bench.rate
+    drawn = min(config.steps * config.batch, len(training_set(config)))
+    looks = 1 + config.steps // config.validate_every if config.validate_every else 0
+    read = drawn + _ANCHORS + 4 * WATCHED + looks * _HELD_OUT
+    states = read * _OWN_TOKENS / bench.rate
     # Words come one at a time: a token of an answer costs about twice one that is read.
-    answers = 2 * 100 * (_OWN_TOKENS + 2.0 * 24) / bench.rate
+    answers = 2 * _HELD_OUT * (_OWN_TOKENS + 2.0 * 24) / bench.rate
     return steps + states + answers
 
 
+_ANCHORS, _HELD_OUT = 200, 100
+"""Queries of the bundled anchors, and of either half of validation."""
 _OWN_TOKENS = 19.5
 """Mean length of the bundled queries and what follows them, in tokens of the default model."""
 

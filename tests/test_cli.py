@@ -496,3 +496,24 @@ def test_progress_goes_to_standard_error_and_output_is_pure_json(run, tiny_folde
         status, out, err = run(*argv, *on(tiny_folder), "--json")
         assert status == 0 and out.count("\n") == 1 and "Loading tiny" in err
         json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is no json"))
+
+
+def test_a_recipe_gives_the_settings_that_are_not_named(run, tiny_folder, fitted, tmp_path):
+    args = ("optimise", *on(tiny_folder), "--recipe", "quick", "--steps", 1, "--batch", 4)
+    status, out, _ = run(*args, "--space", fitted, "--out", tmp_path / "r", "--validate-every", 0, "--json")
+    told = json.loads(out)
+    assert status == 0 and told["steps"] == told["chosen"] == 1
+    config = json.loads((tmp_path / "r" / "config.json").read_text())["config"]
+    assert config["lr"] == 2e-3 and config["batch"] == 4 and config["init"] == "short"
+    assert told["held_out"]["region"]["n"] == 20 and len(told["held_out"]["results"]) == 2
+    kept = json.loads((tmp_path / "r" / "held_out.json").read_text())
+    assert kept == told["held_out"]
+
+
+def test_the_papers_recipe_asks_for_the_papers_space(run, tiny_folder, tmp_path):
+    failed(
+        run("optimise", *on(tiny_folder), "--recipe", "paper", "--out", tmp_path / "r"),
+        "python -m dro fit",
+        "--recipe paper",
+    )
+    failed(run("optimise", "--recipe", "worst", "--out", tmp_path / "r"), "There is no recipe 'worst'")
