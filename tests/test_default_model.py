@@ -159,7 +159,7 @@ def test_a_killed_run_goes_on_from_its_last_step(tmp_path, capsys):
     few = data.bundled("anchors").limit(12).queries
     train.write_text("".join(json.dumps({"query": q.text, "class": q.label}) + "\n" for q in few))
     argv = ["optimise", "--steps", "6", "--batch", "8", "--validate-every", "3", "--train", str(train),
-            "--out", str(run)]  # fmt: skip
+            "--init", "short", "--no-report", "--out", str(run)]  # fmt: skip
     process = subprocess.Popen(
         [sys.executable, "-m", "dro", *argv], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     )
