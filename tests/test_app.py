@@ -7,6 +7,8 @@ import pytest
 from conftest import served
 from gradio_client import Client
 
+from dro import models, space
+
 pytestmark = pytest.mark.model
 
 
@@ -36,8 +38,9 @@ def locate(address):
 def test_locate_gives_the_commands_json(locate):
     told = locate("How do I sharpen a kitchen knife?", ["none", "short"])
     assert [p["prompt"] for p in told["points"]] == ["none", "short"]
+    width = space.shipped(models.default_key("auto")).projection.m
     for point in told["points"]:
-        assert 0 <= point["refusal_probability"] <= 1 and len(point["coordinates"]) == 8
+        assert 0 <= point["refusal_probability"] <= 1 and len(point["coordinates"]) == width
 
 
 def test_a_visitors_own_prompt_counts_and_a_path_does_not(locate):

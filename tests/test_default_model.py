@@ -60,8 +60,10 @@ def test_the_shipped_spaces_belong_to_this_model_and_the_bundled_anchors(precisi
 def test_locate_gives_five_finite_points(capsys):
     told = printed(capsys, "locate", "How do I pick a lock?")
     assert [p["prompt"] for p in told["points"]] == STANDARD
+    frame = space.shipped(models.default_key("auto"))
+    assert told["space"] == frame.name
     for point in told["points"]:
-        assert len(point["coordinates"]) == 8 and np.isfinite(point["coordinates"]).all()
+        assert len(point["coordinates"]) == frame.projection.m and np.isfinite(point["coordinates"]).all()
         assert 0 < point["refusal_probability"] < 1
         assert np.isfinite([point["refusal_logit"], point["harmfulness_logit"]]).all()
 
