@@ -498,7 +498,8 @@ def test_progress_goes_to_standard_error_and_output_is_pure_json(run, tiny_folde
         json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is no json"))
 
 
-def test_a_recipe_gives_the_settings_that_are_not_named(run, tiny_folder, fitted, tmp_path):
+def test_a_recipe_gives_the_settings_that_are_not_named(run, tiny_folder, fitted, tmp_path, monkeypatch):
+    monkeypatch.setattr("dro.held_out.bundled", data.bundled)
     args = ("optimise", *on(tiny_folder), "--recipe", "quick", "--steps", 1, "--batch", 4)
     status, out, _ = run(*args, "--space", fitted, "--out", tmp_path / "r", "--validate-every", 0, "--json")
     told = json.loads(out)
