@@ -183,7 +183,7 @@ class Optimisation:
         """Keep this step's prompt if it is the last so far, or the best by first-token mass."""
         score = float("-inf")
         if self.config.choose == "mass":
-            if validation is None and self._best.step:
+            if validation is None and self._best.score > float("-inf"):
                 return
             if validation is not None:
                 weight = self.config.harmless_weight

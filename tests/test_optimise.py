@@ -261,6 +261,19 @@ def test_the_best_step_by_first_token_mass_is_kept(tiny, space, tmp_path):
     assert json.loads((tmp_path / "run" / prompts.CARD_FILE).read_text())["chosen"] == best + 1
 
 
+def test_a_run_stopped_before_its_first_look_keeps_its_last_step(tiny, space, tmp_path):
+    from dataclasses import replace
+
+    known = replace(space, openings={3: (1, 1)})
+    config = CONFIG.model_copy(update={"steps": 9, "choose": "mass", "validate_every": 8})
+    task = run(tiny, known, tmp_path / "run", config)
+    steps = task.steps()
+    for _ in range(3):
+        next(steps)
+    assert task.chosen == 3
+    assert np.array_equal(task.finish().vectors, task.vectors.detach().numpy())
+
+
 def test_choosing_by_mass_needs_what_it_reads(tiny, space, tmp_path, raised):
     from dataclasses import replace
 
