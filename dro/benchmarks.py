@@ -111,8 +111,12 @@ def load(asked: str, progress: Progress = silent) -> tuple[QuerySet, list[Used]]
     if place:
         files = _files_at(Path(place).expanduser())
         if known is None:
-            queries = QuerySet(name, tuple(q for f in files for q in data.read_labelled(f).queries))
-            return queries, [Used(name, f.name, sha256_of(f), len(data.read_labelled(f))) for f in files]
+            parts = [data.read_labelled(file) for file in files]
+            queries = QuerySet(name, tuple(query for part in parts for query in part.queries))
+            return queries, [
+                Used(name, file.name, sha256_of(file), len(part))
+                for file, part in zip(files, parts, strict=True)
+            ]
         sources = [(file, file.name) for file in files]
     elif known is None:
         raise DataError(

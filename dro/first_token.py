@@ -34,6 +34,11 @@ def count(judged: Iterable[tuple[int | None, bool]]) -> dict[int, tuple[int, int
     return {token: (refused[token], seen[token]) for token in sorted(seen)}
 
 
+def known(openings: Openings) -> bool:
+    """Whether any token is known to open refusals."""
+    return any(refused for refused, _ in openings.values())
+
+
 def shares(openings: Openings) -> dict[int, float]:
     """Share of refusals among the answers that each token opens, drawn towards 0 by one answer more.
 
@@ -62,12 +67,12 @@ def mass(model: ChatModel, states: np.ndarray | torch.Tensor, openings: Openings
     ----------
     states: (n, d_model), after the final norm. Returns (n,), in [0, 1].
     """
-    known = shares(openings)
+    opening = shares(openings)
     head = model.model.get_output_embeddings()
     given = torch.as_tensor(states)
     result = np.zeros(len(given))
-    tokens = torch.tensor(list(known), dtype=torch.long, device=head.weight.device)
-    weight = torch.tensor(list(known.values()), dtype=torch.float32, device=head.weight.device)
+    tokens = torch.tensor(list(opening), dtype=torch.long, device=head.weight.device)
+    weight = torch.tensor(list(opening.values()), dtype=torch.float32, device=head.weight.device)
     for start in range(0, len(given), _AT_ONCE):
         part = given[start : start + _AT_ONCE].to(device=head.weight.device, dtype=head.weight.dtype)
         probabilities = head(part).float().softmax(dim=-1)

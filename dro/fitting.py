@@ -57,9 +57,10 @@ def fit(
     m: components kept. labels: sampled answers beside one greedy answer of the same length; the
         refusal rate of each (query, prompt) is the share of all of them that refused.
     seed: of the folds.
-    known: a space of the same model, rendering and anchors in another precision,
-        whose refusal rates are taken over instead of answering anew.
+    known: a space of the same model, rendering and anchors, in another precision or of the other
+        recipe, whose refusal rates are taken over instead of answering anew.
     checkpoint: called between model passes; may raise to stop.
+    recipe: "ours", or "paper": four prompts, plain PCA, probes as the paper trains them.
     """
     if recipe not in (OURS, PAPERS):
         raise DataError(f"There is no way of fitting called {recipe!r}.", f"Use {OURS} or {PAPERS}.")
@@ -133,7 +134,7 @@ def build(
     """A space from states (c·q, d_model) and refusal rates (c·q,), condition by condition.
 
     answered_in: precision in which the answers behind the rates were given; None: this model's.
-    openings: their first tokens, if they are known.
+    openings: their first tokens, if they are known. recipe: as for `fit`.
     """
     count = len(names)
     query_harmful = np.array([q.harmful for q in anchors.queries])
@@ -161,7 +162,7 @@ def build(
     agreement = None
     if refusing:
         words = first_token.favoured(model, fitted.basis @ refusing.probe.weight)
-        if openings and any(refused for refused, _ in openings.values()):
+        if openings and first_token.known(openings):
             mass = first_token.mass(model, states.astype(np.float32), openings)
             odds = np.log(np.clip(mass, 1e-6, 1 - 1e-6)) - np.log1p(-np.clip(mass, 1e-6, 1 - 1e-6))
             agreement = float(np.corrcoef(refusing.probe.logits(coordinates), odds)[0, 1])

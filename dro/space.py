@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from dro import first_token
 from dro.errors import DroError, StoreError
 from dro.first_token import Openings
 from dro.models import ChatModel
@@ -123,7 +124,7 @@ class Space:
 
     def need_openings(self) -> Openings:
         """The first tokens of refusals, or a StoreError that says what to do without them."""
-        if not any(refused for refused, _ in self.openings.values()):
+        if not first_token.known(self.openings):
             raise StoreError(f"{self.name} does not know how this model opens a refusal.", "Fit it anew.")
         return self.openings
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from dro import first_token
 from dro.compare import Comparison, mcnemar
 from dro.data import CLASSES, QuerySet
 from dro.errors import DataError, DroError
@@ -24,7 +25,7 @@ from dro.judges import FirstToken
 from dro.prompts import SafetyPrompt
 from dro.refusal import PHRASES
 from explorer import text
-from explorer.runs import Bench
+from explorer.runs import Bench, answer_seconds
 from explorer.turns import Turns
 
 MOST_QUERIES = 400
@@ -135,7 +136,7 @@ class Evaluation:
 
 def expected_seconds(bench: Bench, prompts: int, queries: int) -> float:
     """Seconds an evaluation is likely to take: reading each query, and 24 words one at a time."""
-    return prompts * queries * (19.5 + 2.0 * _ANSWER.max_tokens) / bench.rate
+    return answer_seconds(bench, prompts * queries, _ANSWER.max_tokens)
 
 
 def start(
@@ -184,7 +185,7 @@ def _one(
 
     report = evaluate(bench.model, [prompt], made.sets, _ANSWER, note, pause)
     others = [""] * len(report.said)
-    if any(refused for refused, _ in bench.space.openings.values()):
+    if first_token.known(bench.space.openings):
         judge = FirstToken(bench.model, bench.space.openings)
         told = judge([s.query for s in report.said], [s.answer for s in report.said])
         others = [verdict.outcome for verdict in told]

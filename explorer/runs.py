@@ -424,9 +424,13 @@ def expected_seconds(bench: Bench, config: Config, speed: float = 1.0) -> float:
     looks = 1 + config.steps // config.validate_every if config.validate_every else 0
     read = drawn + _ANCHORS + 4 * WATCHED + looks * _HELD_OUT
     states = read * _OWN_TOKENS / bench.rate
+    return steps + states + answer_seconds(bench, 2 * _HELD_OUT, Decoding().max_tokens)
+
+
+def answer_seconds(bench: Bench, count: int, max_tokens: int) -> float:
+    """Seconds that `count` answers are likely to take, each to a query of the usual length."""
     # Words come one at a time: a token of an answer costs about twice one that is read.
-    answers = 2 * _HELD_OUT * (_OWN_TOKENS + 2.0 * 24) / bench.rate
-    return steps + states + answers
+    return count * (_OWN_TOKENS + 2.0 * max_tokens) / bench.rate
 
 
 _ANCHORS, _HELD_OUT = 200, 100

@@ -29,14 +29,12 @@ def bench(tiny, space):
 @pytest.fixture
 def judged(monkeypatch):
     """Verdicts that differ from prompt to prompt: harmful queries are refused under `short`."""
-    from dro.generate import Answer
 
     def said(model, prompt, queries, *_):
         refused = prompt.name == "short"
         return [["I'm sorry, but I can't help." if refused and "stolen" in q else "=Sure."] for q in queries]
 
     monkeypatch.setattr("dro.evaluate.answers", said)
-    assert Answer
 
 
 def wait(made, seconds=60):

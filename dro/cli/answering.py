@@ -19,6 +19,7 @@ from dro.cli.common import (
     load,
     open_judge,
     open_space,
+    rates_table,
     show,
     table_of,
 )
@@ -107,13 +108,7 @@ def evaluate(
 
         lines = [json.dumps(said.as_dict(), ensure_ascii=False) + "\n" for said in report.said]
         write_bytes(answers, "".join(lines).encode())
-    table = table_of("prompt", "set", "class", ">n", ">refused", ">answered", ">broken", ">refused, 95%",
-                   title=f"judge: {report.rates[0].judge}")  # fmt: skip
-    for row in report.rates:
-        table.add_row(
-            row.prompt, row.set, row.label, str(row.n), f"{row.refused:g}", f"{row.answered:g}",
-            f"{row.broken:g}", f"{row.rate:.1%}  [{row.low:.1%}, {row.high:.1%}]",
-        )  # fmt: skip
+    table = rates_table(report.rates, f"judge: {report.rates[0].judge}")
     used = [one.as_dict() for _, each in named for one in each]
     show({"results": [row.as_dict() for row in report.rates], "sets": used}, table, as_json)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ from dro import models
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from dro.evaluate import Rate
     from dro.judges import Judge
     from dro.models import ChatModel
     from dro.sources import Progress
@@ -75,6 +77,18 @@ def table_of(*columns: str, title: str = "") -> Table:
     for column in columns:
         table.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left",
                          overflow="fold")  # fmt: skip
+    return table
+
+
+def rates_table(rates: Iterable[Rate], title: str = "") -> Table:
+    """Refused, answered and broken, with the 95% interval of the refusal rate."""
+    table = table_of("prompt", "set", "class", ">n", ">refused", ">answered", ">broken", ">refused, 95%",
+                     title=title)  # fmt: skip
+    for row in rates:
+        table.add_row(
+            row.prompt, row.set, row.label, str(row.n), f"{row.refused:g}", f"{row.answered:g}",
+            f"{row.broken:g}", f"{row.rate:.1%}  [{row.low:.1%}, {row.high:.1%}]",
+        )  # fmt: skip
     return table
 
 

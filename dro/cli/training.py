@@ -15,6 +15,7 @@ from dro.cli.common import (
     RenderingFile,
     SpaceFolder,
     open_model,
+    rates_table,
     show,
     table_of,
 )
@@ -119,13 +120,7 @@ def print_held_out(found: HeldOut) -> None:
     """The report on held-out queries, for people."""
     from rich.console import Console
 
-    rates = table_of("held-out queries", ">n", ">refused", ">answered", ">broken", ">refused, 95%")
-    for row in found.rates:
-        rates.add_row(
-            f"{row.label}, {row.set}", str(row.n), f"{row.refused:g}", f"{row.answered:g}", f"{row.broken:g}",
-            f"{row.rate:.1%}  [{row.low:.1%}, {row.high:.1%}]",
-        )  # fmt: skip
-    Console().print(rates, markup=False)
+    Console().print(rates_table(found.rates, "held-out queries"), markup=False)
     told = found.region
     auc = "not defined" if told.auc is None else f"{told.auc:.2f}"
     print(
