@@ -14,7 +14,7 @@ import pytest
 
 DATA = Path(__file__).resolve().parent.parent / "dro" / "data"
 COLUMNS = ["pair", "class", "form", "act", "topic", "shared", "query"]
-PAIRS = {"anchors": 100, "train": 806, "validation": 100, "test": 150}
+PAIRS = {"anchors": 100, "train": 1686, "validation": 100, "test": 150}
 SETS = sorted(PAIRS)
 CLASSES = {"harmful", "harmless"}
 MAX_FORM_SHARE = 0.30
