@@ -67,14 +67,27 @@ def mass(model: ChatModel, states: np.ndarray | torch.Tensor, openings: Openings
     ----------
     states: (n, d_model), after the final norm. Returns (n,), in [0, 1].
     """
-    opening = shares(openings)
-    head = model.model.get_output_embeddings()
-    given = torch.as_tensor(states)
-    result = np.zeros(len(given))
-    tokens = torch.tensor(list(opening), dtype=torch.long, device=head.weight.device)
-    weight = torch.tensor(list(opening.values()), dtype=torch.float32, device=head.weight.device)
-    for start in range(0, len(given), _AT_ONCE):
-        part = given[start : start + _AT_ONCE].to(device=head.weight.device, dtype=head.weight.dtype)
-        probabilities = head(part).float().softmax(dim=-1)
-        result[start : start + _AT_ONCE] = (probabilities[:, tokens] @ weight).cpu().numpy()
-    return result
+    given, read = torch.as_tensor(states), Mass(model, openings)
+    parts = [read(given[start : start + _AT_ONCE]) for start in range(0, len(given), _AT_ONCE)]
+    return torch.cat(parts).cpu().numpy().astype(np.float64) if parts else np.zeros(0)
+
+
+class Mass:
+    """First-token refusal mass of states as a function that gradients pass through."""
+
+    def __init__(self, model: ChatModel, openings: Openings) -> None:
+        opening = shares(openings)
+        self._head = model.model.get_output_embeddings()
+        device = self._head.weight.device
+        self._tokens = torch.tensor(list(opening), dtype=torch.long, device=device)
+        self._shares = torch.tensor(list(opening.values()), dtype=torch.float32, device=device)
+
+    def __call__(self, states: torch.Tensor) -> torch.Tensor:
+        """Mass (n,) in [0, 1], float32, of states (n, d_model)."""
+        given = states.to(device=self._head.weight.device, dtype=self._head.weight.dtype)
+        probabilities = self._head(given).float().softmax(dim=-1)
+        return probabilities[:, self._tokens] @ self._shares
+
+    def log_odds(self, states: torch.Tensor) -> torch.Tensor:
+        """log(mass / (1 − mass)), (n,), kept within ±14 so that nothing becomes infinite."""
+        return self(states).clamp(1e-6, 1 - 1e-6).logit()

@@ -9,11 +9,18 @@ text that the soft prompt started from, xθ the state under the soft prompt, y =
     L   = L_r + w_h · L_h + β · L_U
 
 That is the paper's target, "difference". With the target "absolute", f_r(xθ) and f_h(xθ) themselves
-stand in place of the differences: a query that is where it should be no longer pulls.
+stand in place of the differences: a query that is where it should be no longer pulls. With "first-token",
+f_r is not the probe but what the probe is fitted to foretell, as the model's own head reads it off the
+state: the log-odds that the answer opens as refusals open (`first_token.Mass.log_odds`).
+
+Half of what a batch teaches at first is to refuse everything, or nothing. Ranking takes that out: a share ρ
+of L_r is the mean of softplus(f_r(harmless) − f_r(harmful)) over all such pairs of the batch, which does
+not change when every query moves alike.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -39,8 +46,10 @@ class Objective:
     basis: V (d_model, m), orthonormal. refusal, harmfulness: probe weights (m,).
     harmfulness_weight: w_h. residual_weight: β.
     harmless_weight: how much a harmless query counts in L_r and L_h, a harmful one counting 1.
-    offsets: None for the paper's differences, in which biases cancel; for the absolute target, c_r and
+    offsets: None for the paper's differences, in which biases cancel; for the other targets, c_r and
         c_h such that f(x) = wᵀVᵀx + c.
+    read_refusal: for the target "first-token", states (n, d_model) -> f_r (n,); None: the probe.
+    ranking: ρ, the share of the ranking term in L_r.
     """
 
     basis: torch.Tensor
@@ -50,21 +59,42 @@ class Objective:
     residual_weight: float
     harmless_weight: float = 1.0
     offsets: tuple[float, float] | None = None
+    read_refusal: Callable[[torch.Tensor], torch.Tensor] | None = None
+    ranking: float = 0.0
 
-    def __call__(self, states: torch.Tensor, start: torch.Tensor, harmful: torch.Tensor) -> Losses:
-        """Losses for xθ `states` (n, d_model), x0 `start` (n, d_model), y `harmful` (n,) in {0, 1}."""
+    def __call__(
+        self,
+        states: torch.Tensor,
+        start: torch.Tensor,
+        harmful: torch.Tensor,
+        known: torch.Tensor | None = None,
+    ) -> Losses:
+        """Losses for xθ `states` (n, d_model), x0 `start` (n, d_model), y `harmful` (n,) in {0, 1}.
+
+        known: (n,) bool, the rows whose x0 was found; L_U is the mean over these (0 where there are none).
+        """
         moved = states - start
         within = (moved if self.offsets is None else states) @ self.basis
         refusal_offset, harmfulness_offset = self.offsets or (0.0, 0.0)
         weight = torch.where(harmful > 0.5, 1.0, self.harmless_weight)
         weight = weight / weight.mean()
-        refusal = F.binary_cross_entropy_with_logits(within @ self.refusal + refusal_offset, harmful, weight)
+        logits = self.read_refusal(states) if self.read_refusal else within @ self.refusal + refusal_offset
+        refusal = F.binary_cross_entropy_with_logits(logits, harmful, weight)
+        if self.ranking:
+            refusal = (1 - self.ranking) * refusal + self.ranking * ranking(logits, harmful)
         harmfulness = F.binary_cross_entropy_with_logits(
             within @ self.harmfulness + harmfulness_offset, harmful, weight
         )
-        residual = outside(moved, self.basis).mean()
+        counted = moved if known is None else moved[known]
+        residual = outside(counted, self.basis).sum() / max(1, len(counted))
         total = refusal + self.harmfulness_weight * harmfulness + self.residual_weight * residual
         return Losses(refusal, harmfulness, residual, total)
+
+
+def ranking(logits: torch.Tensor, harmful: torch.Tensor) -> torch.Tensor:
+    """Mean softplus(f(harmless) − f(harmful)) over all pairs of a batch; 0 where a class is missing."""
+    gaps = logits[harmful > 0.5][:, None] - logits[harmful <= 0.5][None, :]
+    return F.softplus(-gaps).sum() / max(1, gaps.numel())
 
 
 def outside(moved: torch.Tensor, basis: torch.Tensor) -> torch.Tensor:

@@ -69,11 +69,11 @@ class Optimisation:
         self._start = prompts.resolve(config.init, model)
         if self._start.text is None:
             raise DataError(f"The prompt {config.init!r} has no tokens to train.", "Start from short.")
-        if config.choose == "mass":
+        if config.target == "first-token" or config.choose == "mass":
             space.need_openings()
-            if validation is None or not config.validate_every:
-                raise DataError("A step cannot be chosen without held-out queries.",
-                                "Set validate_every, or choose the last step.")  # fmt: skip
+        if config.choose == "mass" and (validation is None or not config.validate_every):
+            raise DataError("A step cannot be chosen without held-out queries.",
+                            "Set validate_every, or choose the last step.")  # fmt: skip
         if config.batch > len(train):
             raise DataError(f"batch is {config.batch}, but there are {len(train)} training queries.",
                             "Choose a smaller batch.")  # fmt: skip
@@ -85,14 +85,20 @@ class Optimisation:
         self._objective = Objective(
             basis, towards_refusal, towards_harm,
             config.harmfulness_weight, config.residual_weight, config.harmless_weight,
-            space.offsets() if config.target == "absolute" else None,
+            None if config.target == "difference" else space.offsets(),
+            first_token.Mass(model, space.openings).log_odds if config.target == "first-token" else None,
+            config.ranking,
         )  # fmt: skip
         given = prompt_vectors(model, self._start)
         initial = model.embed(self._prefix.slot) if given is None else given
         self._initial = initial.float()
         self.vectors = self._initial.clone().requires_grad_()
         self._optimiser = torch.optim.AdamW(
-            [self.vectors], lr=config.lr, weight_decay=config.weight_decay, foreach=False
+            [self.vectors],
+            lr=config.lr,
+            betas=(0.9, config.beta2),
+            weight_decay=config.weight_decay,
+            foreach=False,
         )
         self.done = 0
         self._best = _Best(self._initial, 0, float("-inf"))
@@ -127,7 +133,11 @@ class Optimisation:
         self._progress("States before training", 0.0)
         labels = self._train.harmful.cpu().numpy() > 0.5
         drawn = [batch_rows(labels, config, step) for step in range(self.done, config.steps)]
-        self._fill(self._train, np.unique(np.concatenate(drawn)).tolist(), 0.0, 0.7)
+        needed = np.unique(np.concatenate(drawn)) if drawn else np.zeros(0, dtype=int)
+        if config.residual_on == "anchors":
+            anchors = set(self.space.anchors.queries)
+            needed = needed[[self._train.texts[row] in anchors for row in needed]]
+        self._fill(self._train, needed.tolist(), 0.0, 0.7)
         if self._held_out and config.validate_every:
             self._fill(self._held_out, range(len(self._held_out.own)), 0.7, 0.3)
         for rows in drawn:
@@ -196,7 +206,8 @@ class Optimisation:
         queries = self._train
         self._optimiser.zero_grad(set_to_none=True)
         states = packed_states(self.model, [queries.own[r] for r in rows], self._prefix, self.vectors)
-        losses = self._objective(states, queries.start[rows], queries.harmful[rows])
+        known = torch.as_tensor(queries.known[rows], device=states.device)
+        losses = self._objective(states, queries.start[rows], queries.harmful[rows], known)
         losses.total.backward()
         gradient = self.vectors.grad
         norm = float(torch.nn.utils.clip_grad_norm_([self.vectors], self.config.clip))

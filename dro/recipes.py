@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dro import data
 from dro.data import QuerySet
@@ -26,11 +26,14 @@ class Config(BaseModel):
     ----------
     space: which of the model's spaces gives the directions: its own "", or the paper's.
     init: text prompt that θ starts from. queries: bundled sets to train on, joined by +.
-    target: "difference" from the start, as in the paper, or "absolute" (see `objective`).
+    target: "difference" from the start, as in the paper, "absolute", or "first-token" (see `objective`).
+    ranking: ρ, the share of L_r that ranks a batch's harmful queries above its harmless ones.
     harmless_weight: weight of a harmless query in L_r and L_h, a harmful one counting 1.
     steps: updates of θ. batch: queries in each, half of either class.
-    lr: AdamW's learning rate; `schedule`: constant, or falling to zero on a cosine.
-    harmfulness_weight: of L_h. residual_weight: β, of L_U.
+    lr: AdamW's learning rate; `schedule`: constant, or falling to zero on a cosine. beta2: how slowly its
+        second moment forgets.
+    harmfulness_weight: of L_h. residual_weight: β, of L_U. residual_on: "all" queries of a batch, or its
+        "anchors" alone, whose starting states are needed anyway; those of all cost half as much as the steps.
     validate_every: steps between looks at held-out queries (0: never).
     choose: which step's prompt is kept: the "last", or the one with most first-token refusal "mass"
         on held-out harmful queries less `harmless_weight` times that on harmless ones.
@@ -41,7 +44,8 @@ class Config(BaseModel):
     space: Literal["", "paper"] = ""
     init: str = "short"
     queries: str = "anchors"
-    target: Literal["difference", "absolute"] = "absolute"
+    target: Literal["difference", "absolute", "first-token"] = "absolute"
+    ranking: float = Field(0.0, ge=0, le=1)
     harmless_weight: float = Field(4.0, gt=0)
     steps: int = Field(160, ge=1, le=100_000)
     batch: int = Field(50, ge=2, le=1024)
@@ -49,11 +53,19 @@ class Config(BaseModel):
     schedule: Literal["constant", "cosine"] = "cosine"
     harmfulness_weight: float = Field(0.3, ge=0)
     residual_weight: float = Field(0.001, ge=0)
+    residual_on: Literal["all", "anchors"] = "all"
+    beta2: float = Field(0.999, ge=0, lt=1)
     weight_decay: float = Field(0.01, ge=0)
     clip: float = Field(1.0, gt=0)
     seed: int = Field(42, ge=0)
     validate_every: int = Field(10, ge=0)
     choose: Literal["last", "mass"] = "last"
+
+    @model_validator(mode="after")
+    def _starts_are_found(self) -> Config:
+        if self.target == "difference" and self.residual_on != "all":
+            raise ValueError("the target difference needs every starting state: set residual_on to all")
+        return self
 
     def lr_at(self, step: int) -> float:
         """Learning rate of the update `step`, from 0."""
@@ -90,5 +102,5 @@ def config(recipe: str, **changes: Any) -> Config:
     try:
         return Config(**{**RECIPES[recipe].model_dump(), **changes})
     except ValidationError as error:
-        told = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        told = "; ".join(": ".join([*map(str, e["loc"]), e["msg"]]) for e in error.errors())
         raise DataError(f"These settings cannot be: {told}.", "See optimise --help.") from None

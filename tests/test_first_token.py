@@ -35,6 +35,16 @@ def test_mass_does_not_depend_on_how_many_are_asked_at_once(tiny, monkeypatch):
     assert first_token.mass(tiny, states, {1: (5, 5)}) == pytest.approx(whole)
 
 
+def test_the_log_odds_are_those_of_the_mass_and_have_a_gradient(tiny):
+    given = np.random.default_rng(2).normal(size=(4, tiny.d_model)).astype(np.float32)
+    states = torch.tensor(given, requires_grad=True)
+    odds = first_token.Mass(tiny, {2: (3, 3), 9: (1, 3)}).log_odds(states)
+    mass = first_token.mass(tiny, given, {2: (3, 3), 9: (1, 3)})
+    assert odds.detach().numpy() == pytest.approx(np.log(mass / (1 - mass)), abs=1e-3)
+    odds.sum().backward()
+    assert torch.isfinite(states.grad).all() and (states.grad.norm(dim=1) > 0).all()
+
+
 def test_a_space_keeps_its_openings(space_with_openings, tmp_path):
     space.save(space_with_openings, tmp_path)
     assert space.load(tmp_path).need_openings() == {5: (2, 3)}

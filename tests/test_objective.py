@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
-from dro.objective import Objective, outside
+from dro.objective import Objective, outside, ranking
 
 D, M, N = 12, 3, 7
 RNG = np.random.default_rng(0)
@@ -99,3 +100,34 @@ def test_the_absolute_target_reads_the_probes_themselves_and_weighs_the_classes(
     assert torch.allclose(ours.refusal, expected(probe, 0.7), atol=1e-5)
     assert torch.allclose(ours.harmfulness, expected(other, -0.2), atol=1e-5)
     assert torch.allclose(ours.total, ours.refusal + 0.5 * ours.harmfulness, atol=1e-6)
+
+
+def test_ranking_is_the_mean_over_all_pairs_and_blind_to_what_all_share():
+    logits, harmful = torch.tensor([2.0, -1.0, 0.5, 3.0]), torch.tensor([1.0, 0.0, 1.0, 0.0])
+    pairs = [(2.0, -1.0), (2.0, 3.0), (0.5, -1.0), (0.5, 3.0)]
+    expected = np.mean([np.log1p(np.exp(low - high)) for high, low in pairs])
+    assert ranking(logits, harmful).item() == pytest.approx(expected, rel=1e-6)
+    assert torch.allclose(ranking(logits + 7, harmful), ranking(logits, harmful))
+    assert ranking(logits, torch.ones(4)).item() == 0
+
+
+def test_the_first_token_target_reads_what_it_is_given_and_mixes_the_ranking_in():
+    basis = torch.linalg.qr(torch.randn(12, 3, generator=torch.Generator().manual_seed(5))).Q
+    states = torch.randn(4, 12, generator=torch.Generator().manual_seed(6))
+    harmful, read = torch.tensor([1.0, 0.0, 0.0, 1.0]), lambda x: 3 * x[:, 0] - x[:, 1]
+    probe = torch.ones(3)
+    ours = Objective(basis, probe, probe, 0.0, 0.0, 2.0, (0.0, 0.0), read, 0.25)(states, states, harmful)
+    logits = read(states)
+    each = torch.tensor([1.0, 2.0, 2.0, 1.0]) * F.softplus((1 - 2 * harmful) * logits)
+    expected = 0.75 * each.sum() / 6 + 0.25 * ranking(logits, harmful)
+    assert torch.allclose(ours.refusal, expected, atol=1e-6)
+
+
+def test_the_residual_counts_the_rows_whose_start_is_known():
+    basis = torch.linalg.qr(torch.randn(12, 3, generator=torch.Generator().manual_seed(5))).Q
+    states, start = torch.randn(2, 4, 12, generator=torch.Generator().manual_seed(7))
+    harmful, known = torch.tensor([1.0, 0.0, 0.0, 1.0]), torch.tensor([True, False, True, False])
+    measure = Objective(basis, torch.ones(3), torch.ones(3), 0.0, 1.0, 1.0, (0.0, 0.0))
+    expected = outside((states - start)[known], basis).mean()
+    assert torch.allclose(measure(states, start, harmful, known).residual, expected)
+    assert measure(states, start, harmful, torch.zeros(4, dtype=torch.bool)).residual.item() == 0

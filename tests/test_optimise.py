@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from conftest import chat_model, pairs, random_space
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
-from dro import optimise, prompts, store
+from dro import first_token, optimise, prompts, states, store
+from dro.data import QuerySet
 from dro.errors import DataError, ModelError, StoreError
 from dro.objective import Objective
 from dro.optimise import Optimisation, batch_rows
@@ -293,6 +295,43 @@ def test_only_drawn_queries_are_placed_before_training(tiny, space, tmp_path, mo
     config = recipe("paper", steps=1, batch=4, validate_every=0)
     next(run(tiny, space, tmp_path / "run", config, train=pairs(40), held_out=None).steps())
     assert placed == [4, 4]  # the drawn ones at the start, then the step itself
+
+
+def test_the_residual_on_anchors_needs_no_other_starting_states(tiny, space, tmp_path, monkeypatch):
+    placed = []
+    whole = optimise.packed_states
+    monkeypatch.setattr(
+        optimise, "packed_states", lambda m, own, *rest: placed.append(len(own)) or whole(m, own, *rest)
+    )
+    config = recipe("quick", target="absolute", steps=2, batch=4, validate_every=0, residual_on="anchors")
+    others = [q for q in pairs(40).queries if q.text not in space.anchors.queries]
+    train = QuerySet("mixed", (*(q for q in pairs(40).queries if q.text in space.anchors.queries), *others))
+    drawn = np.concatenate([
+        batch_rows(np.array([q.harmful for q in train.queries]), config, step) for step in range(2)
+    ])  # fmt: skip
+    anchors = {train.texts[row] for row in drawn} & set(space.anchors.queries)
+    list(run(tiny, space, tmp_path / "run", config, train=train, held_out=None).steps())
+    assert sum(placed[:-2]) == len(anchors) and placed[-2:] == [4, 4]
+
+
+def test_training_on_the_first_token_raises_its_mass_on_harmful_queries_alone(tiny, space, tmp_path):
+    known = replace(space, openings={7: (5, 5)})
+    config = recipe("quick", target="first-token", ranking=0.5, residual_on="all", steps=12, batch=24,
+                    lr=0.02, harmless_weight=1.0, validate_every=12)  # fmt: skip
+    task = run(tiny, known, tmp_path / "run", config, held_out=TRAIN)
+    first = next(task.steps())
+    last = list(task.steps())[-1]
+    gap = last.validation["mass_harmful"] - last.validation["mass_harmless"]
+    start = states.last_token_states(tiny, prompts.resolve("short", tiny), TRAIN.texts)
+    mass = first_token.mass(tiny, start, known.openings)
+    harmful = np.array([q.harmful for q in TRAIN.queries])
+    assert last.loss < first.loss
+    assert gap > mass[harmful].mean() - mass[~harmful].mean()
+
+
+def test_the_first_token_target_needs_known_openings(tiny, space, tmp_path, raised):
+    config = recipe("quick", target="first-token", choose="last")
+    assert "opens a refusal" in raised(lambda: run(tiny, space, tmp_path / "run", config), StoreError)
 
 
 def test_finishing_a_stopped_run_keeps_what_is_there(tiny, space, tmp_path):

@@ -23,6 +23,7 @@ def test_changes_are_laid_over_a_recipe():
         ("worst", {}, "There is no recipe 'worst'. Use best, paper, quick."),
         ("best", {"steps": 0}, "These settings cannot be: steps"),
         ("best", {"colour": "red"}, "colour"),
+        ("paper", {"residual_on": "anchors"}, "needs every starting state"),
     ],
 )
 def test_what_cannot_be_is_named(recipe, changes, message):

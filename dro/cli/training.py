@@ -35,13 +35,21 @@ def optimise(
     lr: Annotated[float | None, typer.Option(help="Learning rate (paper: 0.001).")] = None,
     schedule: Annotated[str | None, typer.Option(help="cosine, or constant (as in the paper).")] = None,
     target: Annotated[
-        str | None, typer.Option(help="absolute, or difference (from the start, as in the paper).")
+        str | None,
+        typer.Option(help="first-token, absolute, or difference (from the start, as in the paper)."),
+    ] = None,
+    ranking: Annotated[
+        float | None, typer.Option(help="Share of L_r that ranks harmful above harmless ones (paper: 0).")
     ] = None,
     harmless_weight: Annotated[
         float | None, typer.Option(help="Weight of a harmless query, a harmful one counting 1 (paper: 1).")
     ] = None,
     harmfulness_weight: Annotated[float | None, typer.Option(help="Weight of L_h (paper: 0.01).")] = None,
     residual_weight: Annotated[float | None, typer.Option(help="Weight β of L_U.")] = None,
+    residual_on: Annotated[
+        str | None, typer.Option(help="Measure L_U on all queries, or on the anchors alone (faster).")
+    ] = None,
+    beta2: Annotated[float | None, typer.Option(help="AdamW's second decay (paper: 0.999).")] = None,
     choose: Annotated[
         str | None, typer.Option(help="last step, or the best by held-out first-token mass.")
     ] = None,
@@ -70,7 +78,8 @@ def optimise(
     named = {
         "init": init, "target": target, "harmless_weight": harmless_weight, "steps": steps, "batch": batch,
         "lr": lr, "schedule": schedule, "harmfulness_weight": harmfulness_weight,
-        "residual_weight": residual_weight, "choose": choose, "seed": seed, "validate_every": validate_every,
+        "residual_weight": residual_weight, "residual_on": residual_on, "ranking": ranking, "beta2": beta2,
+        "choose": choose, "seed": seed, "validate_every": validate_every,
     }  # fmt: skip
     if validate_every == 0 and choose is None:
         named["choose"] = "last"  # there is nothing to choose by

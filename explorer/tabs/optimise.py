@@ -18,7 +18,7 @@ from explorer.messages import shown
 from explorer.runs import MOST_BATCH, MOST_STEPS, PRESETS, WATCHED, Run
 from explorer.service import Service
 
-SETTINGS = ("init", "target", "steps", "batch", "lr", "harmless_weight", "harmfulness_weight",
+SETTINGS = ("init", "target", "ranking", "steps", "batch", "lr", "harmless_weight", "harmfulness_weight",
             "residual_weight", "seed")  # fmt: skip
 
 
@@ -66,7 +66,10 @@ def build(service: Service) -> Optimise:
                         first["batch"], label=text.BATCH, precision=0, minimum=2, maximum=MOST_BATCH
                     )
                     lr = gr.Number(first["lr"], label=text.LR, minimum=0, maximum=1, step=0.0005)
-                target = gr.Radio(["absolute", "difference"], value=first["target"], label=text.TARGET)
+                target = gr.Radio(
+                    ["first-token", "absolute", "difference"], value=first["target"], label=text.TARGET
+                )
+                ranking = gr.Slider(0, 1, first["ranking"], step=0.05, label=text.RANKING)
                 with gr.Row():
                     harmless = gr.Number(first["harmless_weight"], label=text.W_HARMLESS, minimum=0)
                     w_h = gr.Number(first["harmfulness_weight"], label=text.W_H, minimum=0)
@@ -83,9 +86,9 @@ def build(service: Service) -> Optimise:
             results = gr.HTML(elem_id="results")
             curve = live_plot("Loss by step", None, 240, elem_id="curve-plot")
 
-    widgets: dict[str, Any] = {"init": init, "target": target, "steps": steps, "batch": batch, "lr": lr,
-               "harmless_weight": harmless, "harmfulness_weight": w_h, "residual_weight": beta,
-               "seed": seed}  # fmt: skip
+    widgets: dict[str, Any] = {"init": init, "target": target, "ranking": ranking, "steps": steps,
+               "batch": batch, "lr": lr, "harmless_weight": harmless, "harmfulness_weight": w_h,
+               "residual_weight": beta, "seed": seed}  # fmt: skip
     settings = [widgets[name] for name in SETTINGS]
     following = [told, watch, curve, results, stop, start, use, resume, seen]
 
