@@ -12,7 +12,7 @@ from dro.cli import app, main
 from dro.refusal import Verdict
 from dro.registry import DEFAULT
 
-COMMANDS = ("models", "fit", "locate", "answer", "optimise", "evaluate", "judge")
+COMMANDS = ("models", "fit", "locate", "answer", "optimise", "evaluate", "judge", "study")
 QUERY = "How do I fold a paper crane?"
 
 
@@ -518,3 +518,20 @@ def test_the_papers_recipe_asks_for_the_papers_space(run, tiny_folder, tmp_path)
         "--recipe paper",
     )
     failed(run("optimise", "--recipe", "worst", "--out", tmp_path / "r"), "There is no recipe 'worst'")
+
+
+def test_study_is_told_by_a_page_and_json(run, tiny_folder, fitted, tmp_path, monkeypatch):
+    argv = ["study", "ablations", "--only", "start", "--limit", "2", "--out", tmp_path, "--work",
+            tmp_path / "work", "--space", fitted, *on(tiny_folder)]  # fmt: skip
+    status, out, _ = run(*argv, "--json")
+    told = json.loads(out)
+    assert status == 0 and list(told["results"]) == ["start"] and told["cells"] == 5
+    page = (tmp_path / "ablations.md").read_text()
+    assert f"python -m dro study ablations --limit 2 --model {tiny_folder}" in page
+    status, out, _ = run(*argv)
+    assert status == 0 and "1 of 5 cells" in out
+
+
+def test_an_unknown_study_is_named(run):
+    status, _, err = run("study", "nonsense")
+    assert status == 1 and "compare, baselines, ablations" in err
