@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import torch
 
 Precision = Literal["auto", "bf16", "fp32", "4bit"]
+Device = Literal["auto", "cpu", "cuda"]
 PRECISIONS: tuple[Precision, ...] = ("auto", "bf16", "fp32", "4bit")
 
 
@@ -103,11 +104,11 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", Path(name).name.lower()).strip("-.") or "model"
 
 
-def auto_precision() -> Literal["bf16", "fp32"]:
+def auto_precision(device: str = "auto") -> Literal["bf16", "fp32"]:
     """bf16 where the hardware multiplies it faster than fp32, else fp32."""
     import torch
 
-    if torch.cuda.is_available():
+    if device != "cpu" and torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     supported = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     fast = any(getattr(torch.cpu, name, lambda: False)() for name in supported)
@@ -119,6 +120,7 @@ def load(
     precision: Precision = "auto",
     rendering: Rendering | None = None,
     progress: Progress = silent,
+    device: Device = "auto",
 ) -> ChatModel:
     """Load a chat model.
 
@@ -127,18 +129,20 @@ def load(
     name: a name of `REGISTRY`, a hub id "org/name", a local folder, or a .gguf file.
     precision: "auto" is bf16 where the hardware has it, else fp32; "4bit" is NF4 by bitsandbytes.
     rendering: how a turn is written; overrides the registry and the chat template.
+    device: "auto" takes all GPUs there are, else the CPU; or "cpu", "cuda".
 
     Raises
     ------
     ModelError: unknown name, no network, no chat template, unsupported architecture, wrong hash, full
-        disk; the message says what to do.
+        disk, more memory needed than is free, no such device; the message says what to do.
     """
     if precision not in PRECISIONS:
         raise DataError(f"There is no precision {precision!r}.", f"Use one of {', '.join(PRECISIONS)}.")
+    pretrained.check_device(device)
     found = _find(name, progress)
     progress(f"Loading {found.name}", 0.0)
-    chosen = auto_precision() if precision == "auto" else precision
-    model, tokenizer = pretrained.read(found.source, chosen, found.name)
+    chosen = auto_precision(device) if precision == "auto" else precision
+    model, tokenizer = pretrained.read(found.source, chosen, found.name, device)
     revision = found.revision or str(getattr(model.config, "_commit_hash", None) or "unknown")
     stated = rendering or found.rendering or from_chat_template(tokenizer, found.name)
     loaded = ChatModel(found.name, revision, chosen, model, tokenizer, stated)

@@ -61,6 +61,19 @@ class Layout:
         raise NotImplementedError
 
 
+@dataclass(frozen=True)
+class Continuation:
+    """Where answering goes on from: what all rows share, what each has of its own, and what comes next.
+
+    valid: (rows, longest), which places of `own` hold a token. positions: (rows,) of the next token.
+    """
+
+    prefix: KeyValues
+    own: KeyValues
+    valid: torch.Tensor
+    positions: torch.Tensor
+
+
 class Prefix(Layout):
     """One row of prefix tokens, causal; keys and values are kept."""
 
@@ -111,6 +124,11 @@ class Packed(Layout):
     @property
     def reach(self):
         return self.prefix_length + self.valid.shape[1]
+
+    def continuation(self) -> Continuation:
+        """Where to go on from, after a pass with `keep` behind a prefix that was run before."""
+        assert self.prefix is not None and self.own is not None
+        return Continuation(self.prefix, self.own, self.valid, self.prefix_length + self.valid.sum(dim=1))
 
     def attend(self, layer, query, key, value, scaling, softcap):
         head = 0 if self.prefix is not None else self.prefix_length
@@ -191,15 +209,20 @@ def _two_part(query, prefix_key, prefix_value, own_key, own_value, blocked, scal
     prefix_length = prefix_key.shape[2]
     groups = heads // kv_heads
     grouped = query.reshape(rows, kv_heads, groups * length, dim)
+    if softcap is None:
+        grouped = grouped * scaling
     # The prefix is the same for every row: one large product instead of one a row.
     by_head = grouped.transpose(0, 1).reshape(kv_heads, rows * groups * length, dim)
     on_prefix = (by_head @ prefix_key[0].transpose(1, 2)).view(kv_heads, rows, groups, length, prefix_length)
     on_own = (grouped @ own_key.transpose(2, 3)).view(rows, kv_heads, groups, length, own_length)
-    scores = torch.cat([on_prefix.transpose(0, 1), on_own], dim=-1).float() * scaling
+    hidden = blocked[:, None, None]
     if softcap is not None:
-        scores = torch.tanh(scores / softcap) * softcap
-    hidden = F.pad(blocked, (prefix_length, 0))[:, None, None]
-    weights = scores.masked_fill(hidden, float("-inf")).softmax(dim=-1).to(query.dtype)
+        on_prefix, on_own = (
+            (torch.tanh(part.float() * (scaling / softcap)) * softcap) for part in (on_prefix, on_own)
+        )
+    # torch's softmax adds up in float32 whatever the dtype; a copy in float32 would cost more than the sums.
+    scores = torch.cat([on_prefix.transpose(0, 1), on_own.masked_fill(hidden, float("-inf"))], dim=-1)
+    weights = scores.softmax(dim=-1).to(query.dtype)
     to_prefix = weights[..., :prefix_length].transpose(0, 1)
     to_prefix = to_prefix.reshape(kv_heads, rows * groups * length, prefix_length)
     from_prefix = (to_prefix @ prefix_value[0]).view(kv_heads, rows, groups * length, dim)

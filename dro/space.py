@@ -21,7 +21,7 @@ from dro.probes import Probe
 from dro.projection import Projection
 from dro.prompts import SafetyPrompt
 from dro.sources import cache_folder
-from dro.states import PrefixCache, last_token_states
+from dro.states import PrefixCache, states_by_prompt
 from dro.store import content_hash, read_json, write_bytes, write_json
 
 FORMAT = 1
@@ -202,13 +202,13 @@ def locate(
     prefixes: PrefixCache | None = None,
     checkpoint: Callable[[], None] = lambda: None,
 ) -> list[Point]:
-    """Where `query` lies under each prompt, in their order."""
+    """Where `query` lies under each prompt, in their order; one pass for all of them."""
     space.check_model(model)
-    points = []
-    for prompt in prompts:
-        states = last_token_states(model, prompt, [query], prefixes, checkpoint=checkpoint)
-        points += space.points(prompt.name, states)
-    return points
+    if not prompts:
+        return []
+    checkpoint()
+    states = states_by_prompt(model, prompts, query, prefixes)
+    return [space.points(prompt.name, states[[row]])[0] for row, prompt in enumerate(prompts)]
 
 
 def save(space: Space, folder: Path) -> None:

@@ -224,7 +224,7 @@ class Service:
         decoding = Decoding(min(int(max_tokens), MOST_ANSWER_TOKENS))
         chosen = [self._resolve(name, loaded) for name in _few(prompts)]
         self._check_length(loaded, chosen, query)
-        stream = stream_answers(loaded.model, chosen, query, decoding)
+        stream = stream_answers(loaded.model, chosen, query, decoding, loaded.prefixes)
         told: list[tuple[str, bool]] | None = []
         while told is not None:
             with self._turns.visitor():
