@@ -6,7 +6,7 @@ there one begins with much, halves what was refused, and goes on with what is le
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
@@ -85,6 +85,30 @@ def passes(
         yield rows, result
 
 
+def halved(groups: Iterable[list[int]], run: Callable[[list[int]], T]) -> Iterator[tuple[list[int], T]]:
+    """(rows, what `run` gives for them) of groups; where one is refused, it and all later ones are cut so
+    that none is larger than its half."""
+    waiting = list(groups)
+    while waiting:
+        rows = waiting[0]
+        refused = False
+        try:
+            result = run(rows)
+        except torch.OutOfMemoryError:
+            refused = True
+        if refused:  # outside the except, which would keep the failed pass's tensors alive
+            if len(rows) == 1:
+                raise too_small(1)
+            give_back()
+            half = -(-len(rows) // 2)
+            waiting = [
+                group[start : start + half] for group in waiting for start in range(0, len(group), half)
+            ]
+            continue
+        del waiting[0]
+        yield rows, result
+
+
 def packs(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
     """Indices in groups of at most `most` tokens, similar lengths together (little padding in
     attention); a single longer item is a group of its own."""
@@ -101,16 +125,23 @@ def packs(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
 
 
 def split(lengths: Sequence[int], shared: int, most: int) -> list[list[int]]:
-    """Rows in order, cut evenly into runs of about `most` tokens with the `shared` ones of each run."""
-    parts = min(len(lengths), -(-sum(lengths) // max(1, most - shared)))
-    size = -(-len(lengths) // parts)
-    return [list(range(start, min(start + size, len(lengths)))) for start in range(0, len(lengths), size)]
+    """Rows in order, in runs of at most `most` tokens with the `shared` ones that each run has; a single
+    longer row is a run of its own."""
+    parts: list[list[int]] = []
+    tokens = most
+    for row, length in enumerate(lengths):
+        if not parts or tokens + length > most:
+            parts.append([])
+            tokens = shared
+        parts[-1].append(row)
+        tokens += length
+    return parts
 
 
 def too_small(tokens: int) -> ModelError:
     """What is told where not even the smallest pass fits."""
     return ModelError(
-        f"The device has no memory for a pass of {tokens} tokens.",
+        f"The device has no memory for a pass of {tokens} token{'s' * (tokens != 1)}.",
         "Load the model in 4bit, shorten the prompt, or use a device with more.",
     )
 

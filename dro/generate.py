@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from dro import shared_prefix
-from dro.batching import packs
+from dro.batching import halved, packs
 from dro.errors import DataError, ModelError
 from dro.models import ChatModel
 from dro.prompts import SafetyPrompt
@@ -26,6 +26,8 @@ from dro.states import PrefixCache, own_ids, run_prefix, side_by_side
 
 BATCH_ROWS = 128
 PREFILL_TOKENS = 2048
+_GPU_TIMES = 8
+"""By how much more a GPU begins with; what it refuses is halved."""
 
 
 @dataclass(frozen=True)
@@ -100,28 +102,32 @@ def full_answers(
     own = own_ids(model, prompt, queries)
     prefix = prefixes.get(prompt) if prefixes else run_prefix(model, prompt)
     found: list[list[Answer]] = [[] for _ in queries]
-    rows_at_once = max(1, BATCH_ROWS // decoding.samples)
+    gpu = model.device.type == "cuda"
+    rows_at_once = max(1, BATCH_ROWS * (_GPU_TIMES if gpu else 1) // decoding.samples)
+    groups = packs([len(o) for o in own], PREFILL_TOKENS * (_GPU_TIMES if gpu else 1))
+    batches = (g[start : start + rows_at_once] for g in groups for start in range(0, len(g), rows_at_once))
+
+    def run(batch: list[int]) -> list[list[int]]:
+        flat = model.embed([token for i in batch for token in own[i]])
+        lengths = [len(own[i]) for i in batch]
+        layout = Packed(prefix.length, lengths, model.device, prefix, keep=True)
+        ids: list[list[int]] = []
+        for so_far in _decode(model, layout, flat, [queries[i] for i in batch], decoding):
+            ids = so_far
+            checkpoint()
+        return ids
+
     done = 0
-    for group in packs([len(o) for o in own], PREFILL_TOKENS):
-        for start in range(0, len(group), rows_at_once):
-            batch = group[start : start + rows_at_once]
-            flat = model.embed([token for i in batch for token in own[i]])
-            lengths = [len(own[i]) for i in batch]
-            layout = Packed(prefix.length, lengths, model.device, prefix, keep=True)
-            stream = _decode(model, layout, flat, [queries[i] for i in batch], decoding)
-            ids: list[list[int]] = []
-            for so_far in stream:
-                ids = so_far
-                checkpoint()
-            spelled = model.tokenizer.batch_decode(ids, skip_special_tokens=True)
-            for position, index in enumerate(batch):
-                first = position * decoding.samples
-                found[index] = [
-                    Answer(text.strip(), tokens[0] if tokens else None)
-                    for text, tokens in list(zip(spelled, ids, strict=True))[first : first + decoding.samples]
-                ]
-            done += len(batch)
-            progress(f"Answers under {prompt.name}", done / len(queries))
+    for batch, ids in halved(batches, run):
+        spelled = model.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        for position, index in enumerate(batch):
+            first = position * decoding.samples
+            found[index] = [
+                Answer(text.strip(), tokens[0] if tokens else None)
+                for text, tokens in list(zip(spelled, ids, strict=True))[first : first + decoding.samples]
+            ]
+        done += len(batch)
+        progress(f"Answers under {prompt.name}", done / len(queries))
     return found
 
 

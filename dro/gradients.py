@@ -47,12 +47,13 @@ def backward(model: ChatModel, own: Sequence[Sequence[int]], ids: PrefixIds, vec
         except torch.OutOfMemoryError:
             refused = True
         if refused:  # outside the except, which would keep the failed pass's tensors alive
-            vectors.grad = before
-            largest = max(sum(lengths[row] for row in part) for part in parts)
-            if len(parts) == len(own):
-                raise too_small(len(ids) + largest)
+            vectors.grad = None if before is None else before.clone()
+            largest = max(parts, key=lambda part: sum(lengths[row] for row in part))
+            tokens = sum(lengths[row] for row in largest)
+            if len(largest) == 1:
+                raise too_small(len(ids) + tokens)
             give_back()
-            room.training = len(ids) + largest // 2
+            room.training = len(ids) + tokens // 2
 
 
 def _in_parts(model, own, ids, vectors, loss, parts):

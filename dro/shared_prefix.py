@@ -39,8 +39,10 @@ class KeyValues:
 
     def select(self, rows: torch.Tensor) -> KeyValues:
         """The same for chosen rows, in their order; a row may occur several times."""
-        keys = {layer: key[rows] for layer, key in self.keys.items()}
-        return KeyValues(keys, {layer: v[rows] for layer, v in self.values.items()}, self.length)
+        # Layers may lie on several devices.
+        keys = {layer: key[rows.to(key.device)] for layer, key in self.keys.items()}
+        values = {layer: value[rows.to(value.device)] for layer, value in self.values.items()}
+        return KeyValues(keys, values, self.length)
 
     @property
     def bytes(self) -> int:
@@ -297,10 +299,11 @@ def forward(backbone: torch.nn.Module, embeddings: torch.Tensor, position_ids: t
     """`last_hidden_state`, after the final norm, (rows, tokens, d_model), under `layout`."""
     # A four-dimensional mask is passed through untouched by transformers: the layout decides instead.
     untouched = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=embeddings.device)
-    return backbone(
+    hidden = backbone(
         inputs_embeds=embeddings,
         attention_mask=untouched,
         position_ids=position_ids,
         use_cache=False,
         attention_layout=layout,
     ).last_hidden_state
+    return hidden.to(embeddings.device)  # the last layer may lie on another device than the first

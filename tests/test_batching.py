@@ -7,6 +7,7 @@ from conftest import chat_model, pairs
 from dro import batching, gradients, memory
 from dro.batching import Room, passes, split
 from dro.errors import ModelError
+from dro.generate import Decoding, answers
 from dro.prompts import HUMAN, SafetyPrompt
 from dro.states import last_token_states, own_ids, packed_states, prefix_ids
 
@@ -70,6 +71,39 @@ def test_states_do_not_change_when_the_device_refuses(monkeypatch):
     assert refused and abs(found - expected).max() < 1e-4
 
 
+def test_answers_do_not_change_when_the_device_refuses(monkeypatch):
+    model = chat_model()
+    decoding = Decoding(max_tokens=5)
+    expected = answers(model, SHORT, QUERIES, decoding)
+    forward, sizes = model.backbone.forward, []
+
+    def small(*args, inputs_embeds, **options):
+        sizes.append(inputs_embeds.shape[0])
+        if inputs_embeds.shape[0] > 4:  # in the midst of answering
+            raise torch.OutOfMemoryError("no memory")
+        return forward(*args, inputs_embeds=inputs_embeds, **options)
+
+    monkeypatch.setattr(model.backbone, "forward", small)
+    assert answers(model, SHORT, QUERIES, decoding) == expected
+    assert max(sizes) == len(QUERIES) and sizes.count(12) == sizes.count(6) == 1
+
+
+def test_groups_are_cut_once_for_all_that_follow():
+    tried = []
+
+    def run(rows):
+        tried.append(len(rows))
+        if len(rows) > 3:
+            raise torch.OutOfMemoryError("no memory")
+        return len(rows)
+
+    groups = [list(range(8)), list(range(8, 13))]
+    assert [row for rows, _ in batching.halved(groups, run) for row in rows] == list(range(13))
+    assert tried == [8, 4, 2, 2, 2, 2, 2, 2, 1]
+    with pytest.raises(ModelError, match="no memory"):
+        list(batching.halved([[0]], lambda _: (_ for _ in ()).throw(torch.OutOfMemoryError())))
+
+
 def step(model, room):
     ids, own = prefix_ids(model, SHORT), own_ids(model, SHORT, QUERIES)
     vectors = model.embed(ids.slot).clone().requires_grad_()
@@ -122,10 +156,10 @@ def test_a_step_for_which_one_query_is_too_much_is_told(tiny, monkeypatch):
         step(tiny, Room(0, 1 << 30))
 
 
-def test_parts_are_even_and_hold_every_row_in_order():
-    parts = split([10] * 9, shared=20, most=60)
-    assert [row for part in parts for row in part] == list(range(9))
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1 and max(map(len, parts)) <= 4
+def test_parts_hold_every_row_in_order_and_keep_to_the_limit():
+    assert split([10] * 9, shared=20, most=60) == [[0, 1, 2, 3], [4, 5, 6, 7], [8]]
+    assert split([10, 90, 10, 10], shared=20, most=60) == [[0], [1], [2, 3]]
+    assert split([5, 5], shared=20, most=1) == [[0], [1]] and split([], 3, 9) == []
 
 
 def test_a_cpu_with_little_memory_trains_in_parts(monkeypatch):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import typer
 
-from dro.cli import answering, spaces, training
+from dro.cli import answering, benching, spaces, training
 from dro.errors import DroError
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "optimise": training.optimise,
     "evaluate": answering.evaluate,
     "judge": answering.judge,
+    "bench": benching.bench,
 }
 for name, command in COMMANDS.items():
     app.command(name)(command)
