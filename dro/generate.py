@@ -15,23 +15,19 @@ import numpy as np
 import torch
 
 from dro import shared_prefix
+from dro.batching import halved, packs
 from dro.errors import DataError, ModelError
 from dro.models import ChatModel
 from dro.prompts import SafetyPrompt
+from dro.shared_prefix import Decode, Packed
+from dro.side_by_side import SideBySide
 from dro.sources import Progress, silent
-from dro.states import (
-    PrefixCache,
-    empty_prefix,
-    own_ids,
-    packs,
-    prefix_embeddings,
-    prefix_ids,
-    prompt_vectors,
-    run_prefix,
-)
+from dro.states import PrefixCache, own_ids, run_prefix, side_by_side
 
 BATCH_ROWS = 128
 PREFILL_TOKENS = 2048
+_GPU_TIMES = 8
+"""By how much more a GPU begins with; what it refuses is halved."""
 
 
 @dataclass(frozen=True)
@@ -106,46 +102,46 @@ def full_answers(
     own = own_ids(model, prompt, queries)
     prefix = prefixes.get(prompt) if prefixes else run_prefix(model, prompt)
     found: list[list[Answer]] = [[] for _ in queries]
-    rows_at_once = max(1, BATCH_ROWS // decoding.samples)
+    gpu = model.device.type == "cuda"
+    rows_at_once = max(1, BATCH_ROWS * (_GPU_TIMES if gpu else 1) // decoding.samples)
+    groups = packs([len(o) for o in own], PREFILL_TOKENS * (_GPU_TIMES if gpu else 1))
+    batches = (g[start : start + rows_at_once] for g in groups for start in range(0, len(g), rows_at_once))
+
+    def run(batch: list[int]) -> list[list[int]]:
+        flat = model.embed([token for i in batch for token in own[i]])
+        lengths = [len(own[i]) for i in batch]
+        layout = Packed(prefix.length, lengths, model.device, prefix, keep=True)
+        ids: list[list[int]] = []
+        for so_far in _decode(model, layout, flat, [queries[i] for i in batch], decoding):
+            ids = so_far
+            checkpoint()
+        return ids
+
     done = 0
-    for group in packs([len(o) for o in own], PREFILL_TOKENS):
-        for start in range(0, len(group), rows_at_once):
-            batch = group[start : start + rows_at_once]
-            flat = model.embed([token for i in batch for token in own[i]])
-            lengths = [len(own[i]) for i in batch]
-            stream = _decode(model, prefix, flat, lengths, [queries[i] for i in batch], decoding)
-            ids: list[list[int]] = []
-            for so_far in stream:
-                ids = so_far
-                checkpoint()
-            spelled = model.tokenizer.batch_decode(ids, skip_special_tokens=True)
-            for position, index in enumerate(batch):
-                first = position * decoding.samples
-                found[index] = [
-                    Answer(text.strip(), tokens[0] if tokens else None)
-                    for text, tokens in list(zip(spelled, ids, strict=True))[first : first + decoding.samples]
-                ]
-            done += len(batch)
-            progress(f"Answers under {prompt.name}", done / len(queries))
+    for batch, ids in halved(batches, run):
+        spelled = model.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        for position, index in enumerate(batch):
+            first = position * decoding.samples
+            found[index] = [
+                Answer(text.strip(), tokens[0] if tokens else None)
+                for text, tokens in list(zip(spelled, ids, strict=True))[first : first + decoding.samples]
+            ]
+        done += len(batch)
+        progress(f"Answers under {prompt.name}", done / len(queries))
     return found
 
 
 def stream_answers(
-    model: ChatModel, prompts: Sequence[SafetyPrompt], query: str, decoding: Decoding = Decoding()
-) -> Iterator[list[tuple[str, bool]]]:
+    model: ChatModel, prompts: Sequence[SafetyPrompt], query: str, decoding: Decoding = Decoding(),
+    prefixes: PrefixCache | None = None,
+) -> Iterator[list[tuple[str, bool]]]:  # fmt: skip
     """Answers to one query under several prompts at once: after every token, each (text so far, ended).
 
-    All prompts go through the model together, each with its whole sequence as its own: a token costs
-    hardly more for five prompts than for one, since reading the weights is what takes time.
+    All prompts go through the model together, each behind its own prefix: a token costs hardly more
+    for five prompts than for one, since reading the weights is what takes time.
     """
-    parts = []
-    for prompt in prompts:
-        own = model.embed(own_ids(model, prompt, [query])[0])
-        before = prefix_embeddings(model, prefix_ids(model, prompt), prompt_vectors(model, prompt))
-        parts.append(torch.cat([before, own]))
-    lengths = [len(part) for part in parts]
-    nothing = empty_prefix(model)
-    stream = _decode(model, nothing, torch.cat(parts), lengths, [query] * len(prompts), decoding)
+    layout, flat = side_by_side(model, prompts, query, prefixes, keep=True)
+    stream = _decode(model, layout, flat, [query] * len(prompts), decoding)
     before_that = [-1] * len(prompts)
     texts, ended = [""] * len(prompts), [False] * len(prompts)
     for ids in stream:
@@ -161,20 +157,19 @@ def stream_answers(
 
 
 @torch.no_grad()
-def _decode(model: ChatModel, prefix: shared_prefix.KeyValues, flat: torch.Tensor, lengths: Sequence[int],
-            queries: Sequence[str], decoding: Decoding) -> Iterator[list[list[int]]]:  # fmt: skip
+def _decode(model: ChatModel, layout: Packed | SideBySide, flat: torch.Tensor, queries: Sequence[str],
+            decoding: Decoding) -> Iterator[list[list[int]]]:  # fmt: skip
     """Yield, after each token, the ids of all answers so far: query by query, sample by sample.
 
-    flat: embeddings of all that follows the shared prefix, query after query; lengths: of each.
+    flat: embeddings of all that follows the prefixes, query after query, as `layout` (with `keep`) has it.
     """
     device, samples = model.device, decoding.samples
-    layout = shared_prefix.Packed(prefix.length, list(lengths), device, prefix, keep=True)
     hidden = shared_prefix.forward(model.backbone, flat[None], layout.position_ids, layout)
     hidden = hidden[0, layout.last].repeat_interleave(samples, dim=0)
-    assert layout.own is not None
-    rows = torch.arange(len(lengths), device=device).repeat_interleave(samples)
-    decode = shared_prefix.Decode(prefix, layout.own.select(rows), layout.valid[rows], decoding.max_tokens)
-    positions = prefix.length + torch.tensor(list(lengths), device=device)[rows]
+    since = layout.continuation()
+    rows = torch.arange(len(queries), device=device).repeat_interleave(samples)
+    decode = Decode(since.prefix, since.own.select(rows), since.valid[rows], decoding.max_tokens)
+    positions = since.positions[rows]
     choose = _Chooser(queries, decoding)
     result: list[list[int]] = [[] for _ in range(len(rows))]
     active = list(range(len(rows)))

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 
 from dro import shared_prefix
+from dro.batching import packs
 from dro.encoding import PrefixIds
 from dro.errors import DataError
 from dro.models import ChatModel
 from dro.prompts import SafetyPrompt
-from dro.states import own_ids, packs, prefix_embeddings, prefix_ids, prompt_vectors
+from dro.states import own_ids, prefix_embeddings, prefix_ids, prompt_vectors
 
 PASS_TOKENS = 512
 """Tokens in one pass without gradients: their logits over the vocabulary are what takes memory."""

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     import torch
 
 Precision = Literal["auto", "bf16", "fp32", "4bit"]
+Device = Literal["auto", "cpu", "cuda"]
+_CPUINFO = Path("/proc/cpuinfo")
+_GPU_NODES = ("/dev/nvidia0", "/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+"""What the drivers of NVIDIA, AMD and of Linux within Windows put there."""
 PRECISIONS: tuple[Precision, ...] = ("auto", "bf16", "fp32", "4bit")
 
 
@@ -103,15 +107,30 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", Path(name).name.lower()).strip("-.") or "model"
 
 
-def auto_precision() -> Literal["bf16", "fp32"]:
+def auto_precision(device: str = "auto") -> Literal["bf16", "fp32"]:
     """bf16 where the hardware multiplies it faster than fp32, else fp32."""
+    told = _told_by_linux(device)
+    if told is not None:
+        return "bf16" if told else "fp32"
     import torch
 
-    if torch.cuda.is_available():
+    if device != "cpu" and torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     supported = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     fast = any(getattr(torch.cpu, name, lambda: False)() for name in supported)
     return "bf16" if fast else "fp32"
+
+
+def _told_by_linux(device: str) -> bool | None:
+    """Whether this processor multiplies bf16 fast; None where only torch knows: it takes seconds to come."""
+    if device != "cpu" and any(Path(node).exists() for node in _GPU_NODES):
+        return None
+    try:
+        lines = _CPUINFO.read_text().splitlines()
+    except OSError:
+        return None
+    flags = next((set(line.split()) for line in lines if line.startswith("flags")), None)
+    return None if flags is None else bool(flags & {"avx512_bf16", "amx_tile"})
 
 
 def load(
@@ -119,6 +138,7 @@ def load(
     precision: Precision = "auto",
     rendering: Rendering | None = None,
     progress: Progress = silent,
+    device: Device = "auto",
 ) -> ChatModel:
     """Load a chat model.
 
@@ -127,18 +147,20 @@ def load(
     name: a name of `REGISTRY`, a hub id "org/name", a local folder, or a .gguf file.
     precision: "auto" is bf16 where the hardware has it, else fp32; "4bit" is NF4 by bitsandbytes.
     rendering: how a turn is written; overrides the registry and the chat template.
+    device: "auto" takes all GPUs there are, else the CPU; or "cpu", "cuda".
 
     Raises
     ------
     ModelError: unknown name, no network, no chat template, unsupported architecture, wrong hash, full
-        disk; the message says what to do.
+        disk, more memory needed than is free, no such device; the message says what to do.
     """
     if precision not in PRECISIONS:
         raise DataError(f"There is no precision {precision!r}.", f"Use one of {', '.join(PRECISIONS)}.")
+    pretrained.check_device(device)
     found = _find(name, progress)
     progress(f"Loading {found.name}", 0.0)
-    chosen = auto_precision() if precision == "auto" else precision
-    model, tokenizer = pretrained.read(found.source, chosen, found.name)
+    chosen = auto_precision(device) if precision == "auto" else precision
+    model, tokenizer = pretrained.read(found.source, chosen, found.name, device)
     revision = found.revision or str(getattr(model.config, "_commit_hash", None) or "unknown")
     stated = rendering or found.rendering or from_chat_template(tokenizer, found.name)
     loaded = ChatModel(found.name, revision, chosen, model, tokenizer, stated)

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from dro import first_token, prompts, run_folder, store
+from dro import first_token, gradients, prompts, run_folder, store
+from dro.batching import passes, room
 from dro.data import QuerySet
 from dro.errors import DataError, ModelError
 from dro.models import ChatModel
@@ -25,14 +26,7 @@ from dro.recipes import Config
 from dro.run_folder import STATES_FILE, Step
 from dro.sources import Progress, silent
 from dro.space import Space
-from dro.states import (
-    PACK_TOKENS,
-    own_ids,
-    packed_states,
-    packs,
-    prefix_ids,
-    prompt_vectors,
-)
+from dro.states import own_ids, packed_states, prefix_ids, prompt_vectors
 
 
 @dataclass
@@ -205,10 +199,12 @@ class Optimisation:
     def _update(self, rows: np.ndarray) -> tuple[Losses, float]:
         queries = self._train
         self._optimiser.zero_grad(set_to_none=True)
-        states = packed_states(self.model, [queries.own[r] for r in rows], self._prefix, self.vectors)
-        known = torch.as_tensor(queries.known[rows], device=states.device)
-        losses = self._objective(states, queries.start[rows], queries.harmful[rows], known)
-        losses.total.backward()
+        known = torch.as_tensor(queries.known[rows], device=self.vectors.device)
+        losses = gradients.backward(
+            self.model, [queries.own[r] for r in rows], self._prefix, self.vectors,
+            lambda states: self._objective(states, queries.start[rows], queries.harmful[rows], known),
+            room(self.model),
+        )  # fmt: skip
         gradient = self.vectors.grad
         norm = float(torch.nn.utils.clip_grad_norm_([self.vectors], self.config.clip))
         if not torch.isfinite(losses.total) or not np.isfinite(norm):
@@ -238,10 +234,15 @@ class Optimisation:
         """States (len(rows), d_model) of some of the queries under `vectors`."""
         result = torch.empty(len(rows), self.model.d_model, device=self.model.device)
         done = 0
-        for part in packs([len(queries.own[row]) for row in rows], PACK_TOKENS):
+        lengths = [len(queries.own[row]) for row in rows]
+
+        def run(part: list[int]) -> torch.Tensor:
             self._checkpoint()
             own = [queries.own[rows[place]] for place in part]
-            result[part] = packed_states(self.model, own, self._prefix, vectors)
+            return packed_states(self.model, own, self._prefix, vectors)
+
+        for part, states in passes(lengths, room(self.model), run):
+            result[part] = states
             done += len(part)
             self._progress("States of the queries", start + share * done / len(rows))
         return result

@@ -12,12 +12,30 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from dro.errors import ModelError
+from dro import footprint
+from dro.errors import DataError, ModelError
 from dro.sources import Progress, locked, need_space
 
+DEVICES = ("auto", "cpu", "cuda")
 
-def read(source: str | Path, precision: str, shown: str) -> tuple[Any, Any]:
-    """(model, tokenizer) from a hub id or a folder; weights frozen. precision: bf16, fp32 or 4bit."""
+
+def check_device(device: str) -> None:
+    """Raise unless `device` is a name we know and, for cuda, there is one."""
+    if device not in DEVICES:
+        raise DataError(f"There is no device {device!r}.", f"Use one of {', '.join(DEVICES)}.")
+    if device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise ModelError("torch finds no CUDA device.", "Use --device cpu, or install torch for CUDA.")
+
+
+def read(source: str | Path, precision: str, shown: str, device: str = "auto") -> tuple[Any, Any]:
+    """(model, tokenizer) from a hub id or a folder; weights frozen. precision: bf16, fp32 or 4bit.
+
+    Several GPUs share the layers; with none, or on device "cpu", all is on the CPU. What does not fit
+    is refused before anything is read.
+    """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
@@ -26,9 +44,10 @@ def read(source: str | Path, precision: str, shown: str) -> tuple[Any, Any]:
 
     logging.disable_progress_bar()
     options: dict[str, Any] = {"trust_remote_code": False}
-    cuda = torch.cuda.is_available()
+    cuda = device != "cpu" and torch.cuda.is_available()
+    footprint.check(footprint.of_source(source, precision), precision, cuda, shown)
     if precision == "4bit":
-        options |= {"quantization_config": _nf4(), "dtype": torch.bfloat16}
+        options |= {"quantization_config": nf4(), "dtype": torch.bfloat16}
         options["device_map"] = "auto" if cuda else {"": "cpu"}
     else:
         options["dtype"] = {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
@@ -45,11 +64,11 @@ def read(source: str | Path, precision: str, shown: str) -> tuple[Any, Any]:
         raise ModelError(f"{shown} comes without a tokenizer.", "Add its tokenizer.json to the folder.")
     model.eval().requires_grad_(False)
     if precision == "4bit":
-        _keep_gradients(model)
+        keep_gradients(model)
     return model, tokenizer
 
 
-def _nf4() -> Any:
+def nf4() -> Any:
     import torch
     from transformers import BitsAndBytesConfig
 
@@ -65,7 +84,7 @@ def _nf4() -> Any:
     )
 
 
-def _keep_gradients(model: Any) -> None:
+def keep_gradients(model: Any) -> None:
     """Keep bitsandbytes from repacking 4-bit weights for a CPU kernel that has no backward.
 
     On CPUs with AVX512-BF16 the first pass without gradients would do so, and every later gradient

@@ -39,8 +39,10 @@ class KeyValues:
 
     def select(self, rows: torch.Tensor) -> KeyValues:
         """The same for chosen rows, in their order; a row may occur several times."""
-        keys = {layer: key[rows] for layer, key in self.keys.items()}
-        return KeyValues(keys, {layer: v[rows] for layer, v in self.values.items()}, self.length)
+        # Layers may lie on several devices.
+        keys = {layer: key[rows.to(key.device)] for layer, key in self.keys.items()}
+        values = {layer: value[rows.to(value.device)] for layer, value in self.values.items()}
+        return KeyValues(keys, values, self.length)
 
     @property
     def bytes(self) -> int:
@@ -59,6 +61,19 @@ class Layout:
                scaling: float, softcap: float | None) -> torch.Tensor:  # fmt: skip
         """(1 or rows, heads, tokens, head_dim) queries -> (1 or rows, tokens, heads, head_dim)."""
         raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """Where answering goes on from: what all rows share, what each has of its own, and what comes next.
+
+    valid: (rows, longest), which places of `own` hold a token. positions: (rows,) of the next token.
+    """
+
+    prefix: KeyValues
+    own: KeyValues
+    valid: torch.Tensor
+    positions: torch.Tensor
 
 
 class Prefix(Layout):
@@ -111,6 +126,11 @@ class Packed(Layout):
     @property
     def reach(self):
         return self.prefix_length + self.valid.shape[1]
+
+    def continuation(self) -> Continuation:
+        """Where to go on from, after a pass with `keep` behind a prefix that was run before."""
+        assert self.prefix is not None and self.own is not None
+        return Continuation(self.prefix, self.own, self.valid, self.prefix_length + self.valid.sum(dim=1))
 
     def attend(self, layer, query, key, value, scaling, softcap):
         head = 0 if self.prefix is not None else self.prefix_length
@@ -191,15 +211,20 @@ def _two_part(query, prefix_key, prefix_value, own_key, own_value, blocked, scal
     prefix_length = prefix_key.shape[2]
     groups = heads // kv_heads
     grouped = query.reshape(rows, kv_heads, groups * length, dim)
+    if softcap is None:
+        grouped = grouped * scaling
     # The prefix is the same for every row: one large product instead of one a row.
     by_head = grouped.transpose(0, 1).reshape(kv_heads, rows * groups * length, dim)
     on_prefix = (by_head @ prefix_key[0].transpose(1, 2)).view(kv_heads, rows, groups, length, prefix_length)
     on_own = (grouped @ own_key.transpose(2, 3)).view(rows, kv_heads, groups, length, own_length)
-    scores = torch.cat([on_prefix.transpose(0, 1), on_own], dim=-1).float() * scaling
+    hidden = blocked[:, None, None]
     if softcap is not None:
-        scores = torch.tanh(scores / softcap) * softcap
-    hidden = F.pad(blocked, (prefix_length, 0))[:, None, None]
-    weights = scores.masked_fill(hidden, float("-inf")).softmax(dim=-1).to(query.dtype)
+        on_prefix, on_own = (
+            (torch.tanh(part.float() * (scaling / softcap)) * softcap) for part in (on_prefix, on_own)
+        )
+    # torch's softmax adds up in float32 whatever the dtype; a copy in float32 would cost more than the sums.
+    scores = torch.cat([on_prefix.transpose(0, 1), on_own.masked_fill(hidden, float("-inf"))], dim=-1)
+    weights = scores.softmax(dim=-1).to(query.dtype)
     to_prefix = weights[..., :prefix_length].transpose(0, 1)
     to_prefix = to_prefix.reshape(kv_heads, rows * groups * length, prefix_length)
     from_prefix = (to_prefix @ prefix_value[0]).view(kv_heads, rows, groups * length, dim)
@@ -274,10 +299,11 @@ def forward(backbone: torch.nn.Module, embeddings: torch.Tensor, position_ids: t
     """`last_hidden_state`, after the final norm, (rows, tokens, d_model), under `layout`."""
     # A four-dimensional mask is passed through untouched by transformers: the layout decides instead.
     untouched = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=embeddings.device)
-    return backbone(
+    hidden = backbone(
         inputs_embeds=embeddings,
         attention_mask=untouched,
         position_ids=position_ids,
         use_cache=False,
         attention_layout=layout,
     ).last_hidden_state
+    return hidden.to(embeddings.device)  # the last layer may lie on another device than the first

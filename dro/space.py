@@ -9,20 +9,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dro import first_token
 from dro.errors import DroError, StoreError
-from dro.first_token import Openings
-from dro.models import ChatModel
 from dro.probes import Probe
 from dro.projection import Projection
 from dro.prompts import SafetyPrompt
 from dro.sources import cache_folder
-from dro.states import PrefixCache, last_token_states
 from dro.store import content_hash, read_json, write_bytes, write_json
+
+if TYPE_CHECKING:
+    # torch comes with these: a space can be drawn without it.
+    from dro.first_token import Openings
+    from dro.models import ChatModel
+    from dro.states import PrefixCache
 
 FORMAT = 1
 ARRAYS_FILE, DESCRIPTION_FILE = "space.safetensors", "space.json"
@@ -124,6 +126,8 @@ class Space:
 
     def need_openings(self) -> Openings:
         """The first tokens of refusals, or a StoreError that says what to do without them."""
+        from dro import first_token
+
         if not first_token.known(self.openings):
             raise StoreError(f"{self.name} does not know how this model opens a refusal.", "Fit it anew.")
         return self.openings
@@ -202,13 +206,15 @@ def locate(
     prefixes: PrefixCache | None = None,
     checkpoint: Callable[[], None] = lambda: None,
 ) -> list[Point]:
-    """Where `query` lies under each prompt, in their order."""
+    """Where `query` lies under each prompt, in their order; one pass for all of them."""
+    from dro.states import states_by_prompt
+
     space.check_model(model)
-    points = []
-    for prompt in prompts:
-        states = last_token_states(model, prompt, [query], prefixes, checkpoint=checkpoint)
-        points += space.points(prompt.name, states)
-    return points
+    if not prompts:
+        return []
+    checkpoint()
+    states = states_by_prompt(model, prompts, query, prefixes)
+    return [space.points(prompt.name, states[[row]])[0] for row, prompt in enumerate(prompts)]
 
 
 def save(space: Space, folder: Path) -> None:

@@ -7,21 +7,20 @@ shape (n, d_model). All queries under one prompt share its prefix (see `shared_p
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 
 from dro import shared_prefix
+from dro.batching import passes, room
 from dro.encoding import PrefixIds, encoder
 from dro.errors import DataError
 from dro.models import ChatModel
 from dro.prompts import SafetyPrompt
-from dro.shared_prefix import KeyValues
+from dro.shared_prefix import KeyValues, Packed
+from dro.side_by_side import SideBySide
 from dro.sources import Progress, silent
-
-PACK_TOKENS = 768
-"""Own tokens in one pass without gradients: enough to fill the matrix units, little memory."""
 
 
 class PrefixCache:
@@ -124,30 +123,42 @@ def last_token_states(
     result = np.empty((len(own), model.d_model), dtype=np.float32)
     prefix = prefixes.get(prompt) if prefixes else run_prefix(model, prompt)
     done = 0
-    for rows in packs([len(o) for o in own], PACK_TOKENS):
+
+    def run(rows: list[int]) -> np.ndarray:
         checkpoint()
-        layout = shared_prefix.Packed(prefix.length, [len(own[r]) for r in rows], model.device, prefix=prefix)
+        layout = Packed(prefix.length, [len(own[r]) for r in rows], model.device, prefix=prefix)
         flat = model.embed([i for r in rows for i in own[r]])
         hidden = shared_prefix.forward(model.backbone, flat[None], layout.position_ids, layout)
-        result[rows] = hidden[0, layout.last].float().cpu().numpy()
+        return hidden[0, layout.last].float().cpu().numpy()
+
+    for rows, states in passes([len(o) for o in own], room(model), run):
+        result[rows] = states
         done += len(rows)
         progress(f"States under {prompt.name}", done / len(own))
     return result
 
 
-def packs(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
-    """Indices in groups of at most `most` tokens, similar lengths together (little padding in
-    attention); a single longer item is a group of its own."""
-    group: list[int] = []
-    tokens = 0
-    for index in sorted(range(len(lengths)), key=lambda i: lengths[i]):
-        if group and tokens + lengths[index] > most:
-            yield group
-            group, tokens = [], 0
-        group.append(index)
-        tokens += lengths[index]
-    if group:
-        yield group
+@torch.no_grad()
+def states_by_prompt(
+    model: ChatModel, prompts: Sequence[SafetyPrompt], query: str, prefixes: PrefixCache | None = None
+) -> np.ndarray:
+    """States of one query under several prompts in one pass: float32 (len(prompts), d_model)."""
+    layout, flat = side_by_side(model, prompts, query, prefixes)
+    hidden = shared_prefix.forward(model.backbone, flat[None], layout.position_ids, layout)
+    return hidden[0, layout.last].float().cpu().numpy()
+
+
+def side_by_side(
+    model: ChatModel, prompts: Sequence[SafetyPrompt], query: str, prefixes: PrefixCache | None = None,
+    keep: bool = False,
+) -> tuple[SideBySide, torch.Tensor]:  # fmt: skip
+    """One query behind the prefix of each prompt: the layout, and the embeddings of its row."""
+    own = [own_ids(model, prompt, [query])[0] for prompt in prompts]
+    parts = []
+    for prompt, ids in zip(prompts, own, strict=True):
+        prefix = prefixes.get(prompt) if prefixes else run_prefix(model, prompt)
+        parts.append(Packed(prefix.length, [len(ids)], model.device, prefix=prefix, keep=keep))
+    return SideBySide(parts), model.embed([token for ids in own for token in ids])
 
 
 def empty_prefix(model: ChatModel) -> KeyValues:

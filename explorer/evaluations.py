@@ -11,26 +11,23 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from dro import first_token
 from dro.compare import Comparison, mcnemar
 from dro.data import CLASSES, QuerySet
 from dro.errors import DataError, DroError
-from dro.evaluate import Rate, Said, evaluate, rate
-from dro.generate import Decoding
-from dro.judges import FirstToken
 from dro.prompts import SafetyPrompt
 from dro.refusal import PHRASES
 from explorer import text
 from explorer.runs import Bench, answer_seconds
 from explorer.turns import Turns
 
+if TYPE_CHECKING:
+    # torch comes with these, and the page is drawn without it.
+    from dro.evaluate import Rate, Said
+
 MOST_QUERIES = 400
 """Queries of one evaluation on the page, over all its sets."""
-_ANSWER = Decoding()
 
 
 class _Cancelled(Exception):  # noqa: N818 - nothing went wrong
@@ -88,6 +85,8 @@ class Evaluation:
     def total(self, prompt: str, label: str) -> Rate | None:
         """A prompt's refusals on all queries of one class, over all sets; None where there are none."""
         verdicts = [[s.verdict] for s, _ in self.said if s.prompt == prompt and s.label == label]
+        from dro.evaluate import rate
+
         return rate(prompt, "all sets", label, verdicts, PHRASES) if verdicts else None
 
     def rows(self) -> list[Row]:
@@ -136,7 +135,9 @@ class Evaluation:
 
 def expected_seconds(bench: Bench, prompts: int, queries: int) -> float:
     """Seconds an evaluation is likely to take: reading each query, and 24 words one at a time."""
-    return answer_seconds(bench, prompts * queries, _ANSWER.max_tokens)
+    from dro.generate import Decoding
+
+    return answer_seconds(bench, prompts * queries, Decoding().max_tokens)
 
 
 def start(
@@ -155,6 +156,8 @@ def start(
 
 
 def _work(made: Evaluation, bench: Bench, turns: Turns, prompts: Sequence[SafetyPrompt]) -> None:
+    import torch
+
     def pause() -> None:
         turns.give_way()
         if made.stop.is_set():
@@ -183,7 +186,12 @@ def _one(
     def note(_: str, fraction: float) -> None:
         made.share = start + share * fraction
 
-    report = evaluate(bench.model, [prompt], made.sets, _ANSWER, note, pause)
+    from dro import first_token
+    from dro.evaluate import evaluate
+    from dro.generate import Decoding
+    from dro.judges import FirstToken
+
+    report = evaluate(bench.model, [prompt], made.sets, Decoding(), note, pause)
     others = [""] * len(report.said)
     if first_token.known(bench.space.openings):
         judge = FirstToken(bench.model, bench.space.openings)

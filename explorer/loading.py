@@ -7,10 +7,8 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-
-from dro import fitting
 from dro.data import bundled
 from dro.errors import DataError, DroError, StoreError
 from dro.models import ChatModel, Precision, default_key, fetch_files, load
@@ -18,10 +16,13 @@ from dro.prompts import available, resolve
 from dro.registry import DEFAULT
 from dro.sources import cache_folder
 from dro.space import Space, cached_folder, find, save, shipped
-from dro.states import PrefixCache
 from explorer import text
 from explorer.runs import Bench, Runs, measure_rate
 from explorer.turns import Turns
+
+if TYPE_CHECKING:
+    # torch comes with this, and the page is drawn without it.
+    from dro.states import PrefixCache
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +95,8 @@ class Loading:
         self.stage, self.failure = stage, None
 
         def guarded() -> None:
+            import torch
+
             try:
                 work()
             except DroError as error:
@@ -124,6 +127,8 @@ class Loading:
             self._settle()
 
     def _load(self, name: str, precision: Precision) -> None:
+        from dro.states import PrefixCache
+
         fetch_files(name, self._note("loading"))  # before the old one goes: the name may not exist
         with self._turns.worker():
             old, self.loaded = self.loaded, None
@@ -145,6 +150,8 @@ class Loading:
             self._turns.give_way()
             if self._cancel.is_set():
                 raise Cancelled
+
+        from dro import fitting
 
         with self._turns.worker():
             fitted = fitting.fit(

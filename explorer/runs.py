@@ -14,26 +14,27 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from dro import held_out, store
+from dro import store
 from dro.data import QuerySet, bundled
 from dro.errors import DataError, DroError, StoreError
-from dro.evaluate import Rate, evaluate
-from dro.generate import Decoding
 from dro.models import ChatModel
-from dro.optimise import Optimisation
 from dro.prompts import SOFT_PROMPT_FILE, SafetyPrompt, resolve
 from dro.recipes import RECIPES, Config, training_set
 from dro.region import Region
 from dro.run_folder import CONFIG_FILE, STATES_FILE, Step, read_curve
 from dro.space import Space, find
-from dro.states import PrefixCache, last_token_states
 from explorer import text
 from explorer.turns import Turns
+
+if TYPE_CHECKING:
+    # torch comes with these, and the page is drawn without it.
+    from dro.evaluate import Rate
+    from dro.optimise import Optimisation
+    from dro.states import PrefixCache
 
 PRESETS: dict[str, Config] = {
     # The page watches a run in its own way; a look at held-out queries is taken only to choose by.
@@ -233,6 +234,8 @@ class Runs:
         self._waiting.put(None)
 
     def _work(self) -> None:
+        import torch
+
         while (run := self._waiting.get()) is not None:
             run.began = time.monotonic()
             try:
@@ -255,6 +258,10 @@ class Runs:
 
     def _take(self, run: Run) -> None:
         """Train, save, measure; called with the turn, which it gives away between model passes."""
+        from dro import held_out
+        from dro.optimise import Optimisation
+        from dro.states import last_token_states
+
         bench, stopped = self._bench, False
         optimisation: Optimisation | None = None
 
@@ -324,6 +331,8 @@ class Runs:
             self._speed = float(np.median([s.seconds for s in run.steps])) / foreseen
 
     def _look(self, run: Run, watched: Watched, prompt: SafetyPrompt, pause: Callable[[], None]) -> None:
+        from dro.states import last_token_states
+
         states = last_token_states(self._bench.model, prompt, watched.queries.texts, None, checkpoint=pause)
         watched.looks.append((len(run.steps), self._bench.space.projection.coordinates(states)))
         run.version += 1
@@ -335,6 +344,9 @@ class Runs:
         return self._before[start.digest]
 
     def _measure(self, prompt: SafetyPrompt, name: str, pause: Callable[[], None]) -> list[Rate]:
+        from dro.evaluate import evaluate
+        from dro.generate import Decoding
+
         named = SafetyPrompt(name, prompt.text, prompt.vectors)
         report = evaluate(self._bench.model, [named], [bundled("validation", "report")], Decoding(),
                           checkpoint=pause)  # fmt: skip
@@ -386,6 +398,8 @@ def _read_run(folder: Path, space: str) -> Run:
         measured = store.read_json(folder / MEASURED_FILE)
         rows = measured["rates"]
         run.region = Region(**measured["region"]) if "region" in measured else None
+        from dro.evaluate import Rate
+
         run.rates = [Rate(**{("label" if k == "class" else k): v for k, v in row.items()}) for row in rows]
     elif run.usable:
         run.message = text.NOT_MEASURED
@@ -419,6 +433,8 @@ def expected_step(bench: Bench, config: Config) -> float:
 
 def expected_seconds(bench: Bench, config: Config, speed: float = 1.0) -> float:
     """Seconds of a whole run: steps and watching, states before and after, held-out looks, answers."""
+    from dro.generate import Decoding
+
     steps = config.steps * expected_step(bench, config) * speed * (1 + WATCH_SHARE)
     drawn = min(config.steps * config.batch, len(training_set(config)))
     looks = 1 + config.steps // config.validate_every if config.validate_every else 0
@@ -441,6 +457,8 @@ _OWN_TOKENS = 19.5
 
 def measure_rate(model: ChatModel, prefixes: PrefixCache, queries: Sequence[str]) -> float:
     """Tokens a second through the model, the better of two passes (the first one warms up)."""
+    from dro.states import last_token_states
+
     short = resolve("short", model)
     last_token_states(model, short, queries[:4], prefixes)
     best = float("inf")

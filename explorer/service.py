@@ -12,13 +12,11 @@ import numpy as np
 from dro import recipes
 from dro.data import QuerySet, check_query
 from dro.errors import DataError, DroError
-from dro.generate import Decoding, answers, stream_answers
 from dro.models import Precision
 from dro.prompts import STANDARD, SafetyPrompt, available, resolve
 from dro.recipes import Config
 from dro.refusal import PHRASES, judge
 from dro.space import Point, Space, locate
-from dro.states import own_ids, prefix_ids
 from explorer import text, views
 from explorer.evaluations import Evaluation, expected_seconds, start
 from explorer.loading import Loaded, Loading, Stage
@@ -196,6 +194,8 @@ class Service:
         self, query: str, prompt: str, max_tokens: int = 24, seed: int | None = None
     ) -> dict[str, str]:
         """What the model says: the same json as `python -m dro answer --json`."""
+        from dro.generate import Decoding, answers
+
         check_query(query)
         loaded = self._need()
         most = min(int(max_tokens), MOST_ANSWER_TOKENS)
@@ -219,12 +219,14 @@ class Service:
         Yields (text so far, verdict or None while it is being written) in the order of prompts. The
         turn is kept for a slice of a second, so that answers move on while a run trains.
         """
+        from dro.generate import Decoding, stream_answers
+
         check_query(query)
         loaded = self._need()
         decoding = Decoding(min(int(max_tokens), MOST_ANSWER_TOKENS))
         chosen = [self._resolve(name, loaded) for name in _few(prompts)]
         self._check_length(loaded, chosen, query)
-        stream = stream_answers(loaded.model, chosen, query, decoding)
+        stream = stream_answers(loaded.model, chosen, query, decoding, loaded.prefixes)
         told: list[tuple[str, bool]] | None = []
         while told is not None:
             with self._turns.visitor():
@@ -332,6 +334,8 @@ class Service:
             raise DroError("The model was changed meanwhile.", "Ask again.")
 
     def _check_length(self, loaded: Loaded, prompts: Sequence[SafetyPrompt], query: str) -> None:
+        from dro.states import own_ids, prefix_ids
+
         for prompt in prompts:
             length = len(prefix_ids(loaded.model, prompt)) + len(own_ids(loaded.model, prompt, [query])[0])
             if length > MOST_TOKENS:

@@ -111,6 +111,22 @@ def test_a_soft_prompt_starts_where_its_text_is_and_its_gradient_is_the_plain_on
     assert relative(gradient.numpy(), plain.numpy()) < 1e-4
 
 
+def test_a_small_benchmark_gives_the_same_both_ways_and_is_not_slower(capsys):
+    told = printed(capsys, "bench", "--only", "query", "--only", "first_token")
+    for path in told["paths"]:
+        assert path["same_result"] is True and path["ratio"] > 1 and path["over_floor"] >= 0.9
+    assert told["ceilings"]["bf16_gflops"] > told["ceilings"]["fp32_gflops"] / 2
+
+
+def test_bench_queries_have_nineteen_tokens_of_their_own(chat):
+    from dro.bench import inputs, paths
+
+    chosen = [prompts.resolve(name, chat) for name in paths.PROMPTS]
+    asked = inputs.queries(chat, chosen, 400, 19)
+    assert len(set(asked)) == 400
+    assert {len(own) for p in chosen for own in states.own_ids(chat, p, asked)} == {19}
+
+
 def test_greedy_answers_equal_generate(exact):
     prompt = prompts.resolve("short", exact)
     queries = ["How do I bake bread?", "Name three colours, please, in one short line."]

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from conftest import pairs
 
+from dro import evaluate
 from dro.errors import DataError
 from dro.prompts import resolve
 from dro.states import PrefixCache
@@ -95,14 +96,14 @@ def test_the_chart_has_a_point_for_each_prompt(bench, tiny, judged):
 
 
 def test_a_stop_keeps_what_is_done(bench, tiny, monkeypatch):
-    whole = evaluations.evaluate
+    whole = evaluate.evaluate
 
     def stop_in_the_second(model, prompts, *rest):
         if prompts[0].name == "short":
             made.stop.set()
         return whole(model, prompts, *rest)
 
-    monkeypatch.setattr(evaluations, "evaluate", stop_in_the_second)
+    monkeypatch.setattr("dro.evaluate.evaluate", stop_in_the_second)
     turns = Turns()
     with turns.worker():  # held until `made` has its name
         made = evaluations.start(bench, turns, [resolve(n, tiny) for n in ("none", "short")], [SET])
@@ -114,7 +115,7 @@ def test_a_failure_is_told_in_words(bench, tiny, monkeypatch):
     def fail(*_):
         raise RuntimeError("secret path /x")
 
-    monkeypatch.setattr(evaluations, "evaluate", fail)
+    monkeypatch.setattr("dro.evaluate.evaluate", fail)
     made = run(bench, tiny)
     assert made.phase == "failed" and "/x" not in made.message and made.message
 

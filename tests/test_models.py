@@ -262,7 +262,7 @@ def test_4bit_weights_keep_the_gradient_after_states_were_taken(quantised_folder
 
 
 def test_without_the_cure_the_gradient_would_vanish_on_such_cpus(quantised_folder, monkeypatch):
-    monkeypatch.setattr(pretrained, "_keep_gradients", lambda _: None)
+    monkeypatch.setattr(pretrained, "keep_gradients", lambda _: None)
     chat = models.load(str(quantised_folder), "4bit")
     if not any(getattr(m, "support_avx512bf16_for_cpu", False) for m in linears(chat)):
         pytest.skip("this CPU has no AVX512-BF16: bitsandbytes does not repack the weights")

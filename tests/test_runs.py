@@ -145,7 +145,7 @@ def test_a_failure_reaches_the_page_as_a_sentence(runs, monkeypatch):
     def broken(*_, **__):
         raise RuntimeError("boom")
 
-    monkeypatch.setattr(module, "Optimisation", broken)
+    monkeypatch.setattr("dro.optimise.Optimisation", broken)
     run = runs.start(config(), "quick")
     wait(run, "failed")
     assert "boom" not in run.message and "log" in run.message

@@ -5,12 +5,13 @@ import pytest
 import torch
 from conftest import chat_model, pairs
 
-from dro import shared_prefix, states
+from dro import batching, shared_prefix, states
+from dro.batching import packs
 from dro.encoding import encoder
 from dro.errors import DataError
 from dro.prompts import HUMAN, SafetyPrompt, resolve
 from dro.rendering import Rendering
-from dro.states import PrefixCache, last_token_states, own_ids, packed_states, packs, prefix_ids
+from dro.states import PrefixCache, last_token_states, own_ids, packed_states, prefix_ids
 
 NONE, SHORT = SafetyPrompt("none", None), SafetyPrompt("short", HUMAN["short"])
 QUERIES = pairs(6).texts
@@ -42,7 +43,7 @@ def test_states_equal_the_whole_text_through_the_model(tiny, plain, name):
 @pytest.mark.parametrize("size", [1, 40, 100, 10_000])
 def test_order_and_values_do_not_depend_on_the_pack_size(tiny, plain, monkeypatch, size):
     queries = ["a", "A much longer query than the others, so that packs differ.", "b", "Hello the", "c"]
-    monkeypatch.setattr(states, "PACK_TOKENS", size)
+    monkeypatch.setattr(batching.room(tiny), "plain", size)
     found = last_token_states(tiny, SHORT, queries)
     expected = by_text(tiny, plain, SHORT, queries)
     assert relative(found, expected) < 1e-5
@@ -117,7 +118,7 @@ def test_no_gradient_is_kept_for_plain_states(tiny):
 
 
 def test_progress_grows_to_one_and_checkpoint_can_stop(tiny, monkeypatch):
-    monkeypatch.setattr(states, "PACK_TOKENS", 30)
+    monkeypatch.setattr(batching.room(tiny), "plain", 30)
     told = []
     last_token_states(tiny, SHORT, QUERIES, progress=lambda _, share: told.append(share))
     assert told == sorted(told) and told[-1] == 1.0 and len(told) > 2

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import typer
 
-from dro.cli import answering, spaces, studies, training
+from dro.cli import answering, benching, spaces, studies, training
 from dro.errors import DroError
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": answering.evaluate,
     "judge": answering.judge,
     "study": studies.study,
+    "bench": benching.bench,
 }
 for name, command in COMMANDS.items():
     app.command(name)(command)

@@ -43,12 +43,14 @@ PromptNames = Annotated[
 ]
 
 
-def load(name: str, precision: str, rendering: Path | None, progress: Progress) -> ChatModel:
+def load(
+    name: str, precision: str, rendering: Path | None, progress: Progress, device: str = "auto"
+) -> ChatModel:
     """Load a model, with the user's own rendering where one is given."""
     from dro.rendering import from_file
 
     given = from_file(rendering) if rendering else None
-    return models.load(name, precision, given, progress)  # type: ignore[arg-type]  # checked there
+    return models.load(name, precision, given, progress, device)  # type: ignore[arg-type]  # checked there
 
 
 def open_space(chat: ChatModel, folder: Path | None, recipe: str = "") -> Space:

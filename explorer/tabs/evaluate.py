@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 import numpy as np
 
 from dro.data import CLASSES, HARMFUL, HARMLESS, QuerySet, bundled, read_labelled
 from dro.errors import DroError
-from dro.evaluate import Rate
 from explorer import cards, figures, text, views
 from explorer.evaluations import Evaluation, Row
 from explorer.events import QUICK
 from explorer.live_plot import live_plot
 from explorer.messages import shown
 from explorer.service import Service
+
+if TYPE_CHECKING:
+    from dro.evaluate import Rate
 
 _TICK = 1.0
 _FIRST = ("template", "none", "default", "short")
