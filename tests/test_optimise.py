@@ -11,7 +11,7 @@ from conftest import chat_model, pairs, random_space
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
-from dro import first_token, optimise, prompts, states, store
+from dro import first_token, gradients, optimise, prompts, states, store
 from dro.data import QuerySet
 from dro.errors import DataError, ModelError, StoreError
 from dro.objective import Objective
@@ -286,23 +286,25 @@ def test_choosing_by_mass_needs_what_it_reads(tiny, space, tmp_path, raised):
     assert "cannot be chosen without held-out queries" in message
 
 
+def watched_passes(monkeypatch):
+    """Sizes of the passes through the model, as they come."""
+    placed, whole = [], optimise.packed_states
+    for module in (optimise, gradients):
+        monkeypatch.setattr(
+            module, "packed_states", lambda m, own, *rest: placed.append(len(own)) or whole(m, own, *rest)
+        )
+    return placed
+
+
 def test_only_drawn_queries_are_placed_before_training(tiny, space, tmp_path, monkeypatch):
-    placed = []
-    whole = optimise.packed_states
-    monkeypatch.setattr(
-        optimise, "packed_states", lambda m, own, *rest: placed.append(len(own)) or whole(m, own, *rest)
-    )
+    placed = watched_passes(monkeypatch)
     config = recipe("paper", steps=1, batch=4, validate_every=0)
     next(run(tiny, space, tmp_path / "run", config, train=pairs(40), held_out=None).steps())
     assert placed == [4, 4]  # the drawn ones at the start, then the step itself
 
 
 def test_the_residual_on_anchors_needs_no_other_starting_states(tiny, space, tmp_path, monkeypatch):
-    placed = []
-    whole = optimise.packed_states
-    monkeypatch.setattr(
-        optimise, "packed_states", lambda m, own, *rest: placed.append(len(own)) or whole(m, own, *rest)
-    )
+    placed = watched_passes(monkeypatch)
     config = recipe("quick", target="absolute", steps=2, batch=4, validate_every=0, residual_on="anchors")
     others = [q for q in pairs(40).queries if q.text not in space.anchors.queries]
     train = QuerySet("mixed", (*(q for q in pairs(40).queries if q.text in space.anchors.queries), *others))
@@ -425,9 +427,9 @@ def test_another_models_space_is_refused(space, tmp_path):
 
 
 def test_a_model_without_gradients_is_told(tiny, space, tmp_path, monkeypatch):
-    original = optimise.packed_states
+    original = gradients.packed_states
     silenced = lambda m, own, ids, v: original(m, own, ids, v.detach()) + 0 * v.sum()  # noqa: E731
-    monkeypatch.setattr(optimise, "packed_states", silenced)
+    monkeypatch.setattr(gradients, "packed_states", silenced)
     with pytest.raises(ModelError, match="no gradient"):
         next(run(tiny, space, tmp_path / "run").steps())
 
@@ -437,8 +439,8 @@ def test_a_diverging_run_keeps_its_last_good_step(tiny, space, tmp_path, monkeyp
     steps = task.steps()
     next(steps)
     good = task.vectors.detach().clone()
-    original = optimise.packed_states
-    monkeypatch.setattr(optimise, "packed_states", lambda *a: original(*a) * math.nan)
+    original = gradients.packed_states
+    monkeypatch.setattr(gradients, "packed_states", lambda *a: original(*a) * math.nan)
     with pytest.raises(ModelError, match="Step 2 diverged"):
         next(steps)
     assert torch.equal(load_file(tmp_path / "run" / CHECKPOINT_FILE)["vectors"], good)
