@@ -49,7 +49,7 @@ def training_bytes(model: ChatModel) -> int:
     """About what one token of a pass with gradients keeps until the way back, in bytes.
 
     Per layer the inputs of both norms, the attention's and the gate's parts; frozen weights need no
-    inputs of their own. docs/performance.md holds it against what was measured.
+    inputs of their own. An estimate, on the careful side.
     """
     config = model.model.config.get_text_config()
     wide = getattr(config, "intermediate_size", 4 * config.hidden_size)
