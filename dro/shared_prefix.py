@@ -211,19 +211,16 @@ def _two_part(query, prefix_key, prefix_value, own_key, own_value, blocked, scal
     prefix_length = prefix_key.shape[2]
     groups = heads // kv_heads
     grouped = query.reshape(rows, kv_heads, groups * length, dim)
-    if softcap is None:
-        grouped = grouped * scaling
     # The prefix is the same for every row: one large product instead of one a row.
     by_head = grouped.transpose(0, 1).reshape(kv_heads, rows * groups * length, dim)
     on_prefix = (by_head @ prefix_key[0].transpose(1, 2)).view(kv_heads, rows, groups, length, prefix_length)
     on_own = (grouped @ own_key.transpose(2, 3)).view(rows, kv_heads, groups, length, own_length)
-    hidden = blocked[:, None, None]
+    # Masked before they are joined: nothing of the prefix is ever hidden.
+    on_own = on_own.masked_fill(blocked[:, None, None], float("-inf"))
+    scores = torch.cat([on_prefix.transpose(0, 1), on_own], dim=-1).float() * scaling
     if softcap is not None:
-        on_prefix, on_own = (
-            (torch.tanh(part.float() * (scaling / softcap)) * softcap) for part in (on_prefix, on_own)
-        )
-    # torch's softmax adds up in float32 whatever the dtype; a copy in float32 would cost more than the sums.
-    scores = torch.cat([on_prefix.transpose(0, 1), on_own.masked_fill(hidden, float("-inf"))], dim=-1)
+        scores = torch.tanh(scores / softcap) * softcap
+        scores = scores.masked_fill(F.pad(blocked, (prefix_length, 0))[:, None, None], float("-inf"))
     weights = scores.softmax(dim=-1).to(query.dtype)
     to_prefix = weights[..., :prefix_length].transpose(0, 1)
     to_prefix = to_prefix.reshape(kv_heads, rows * groups * length, prefix_length)

@@ -286,7 +286,7 @@ def test_the_floor_of_a_step_is_what_torch_counts_at_least(tiny):
     with FlopCounterMode(display=False) as counter:
         packed_states(model, own, prefix_ids(model, start_prompt), vectors).sum().backward()
     counted = sum(c[0] for c in paths.path("step_22x8", model, SMALL).floor(None))
-    assert 0.5 * counter.get_total_flops() < counted < counter.get_total_flops()
+    assert 0.3 * counter.get_total_flops() < counted < counter.get_total_flops()
 
 
 SHAPE = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -298,7 +298,7 @@ def test_growth_over_models_builds_every_depth(monkeypatch):
     monkeypatch.setattr(growth, "_TRIALS", 1)
     found = growth._over_models("fp32", Sizes(), CPU)
     assert found.values == ("qwen-0.5b × 2 layers", "qwen-0.5b × 4 layers")
-    assert 1.5 < found.operations[1] / found.operations[0] < 4
+    assert found.operations[1] / found.operations[0] == pytest.approx(2.0)
 
 
 def test_a_shapes_pass_tells_the_gradient_and_the_peak():

@@ -112,14 +112,20 @@ def _states(model: ChatModel, count: int, sizes: Sizes) -> tuple[Callable[[], An
     prompt = resolve("short", model)
     asked = inputs.queries(model, [prompt], count, sizes.own)
     cost, prefix, own = floors.cost(model), len(prefix_ids(model, prompt)), [sizes.own] * count
-    work = [cost.forward(prefix, floors.pairs(0, [prefix]), 0),
-            cost.forward(sum(own), floors.pairs(prefix, own), count)]  # fmt: skip
+    work = [cost.forward(prefix, floors.pairs(0, [prefix]), prefix),
+            cost.forward(sum(own), floors.pairs(prefix, own), sum(own))]  # fmt: skip
     return lambda: last_token_states(model, prompt, asked), work
 
 
 def _step(model: ChatModel, tokens: int, batch: int, sizes: Sizes) -> tuple[Callable[[], Any], list[Call]]:
     one = paths.step("step", model, tokens, batch, sizes)
-    return one.ours, one.floor(None)
+    cost, prompt = floors.cost(model), inputs.prompt(model, tokens)
+    ids, lengths = prefix_ids(model, prompt), [sizes.own] * batch
+    prefix = len(ids) - len(ids.slot) + tokens
+    seen = floors.pairs(0, [prefix]) + floors.pairs(prefix, lengths)
+    # All of the last layer is computed, whoever reads it out.
+    given = (prefix + sum(lengths), seen, prefix + sum(lengths))
+    return one.ours, [cost.forward(*given), cost.backward(*given)]
 
 
 def figure(found: Sequence[Growth]) -> str:

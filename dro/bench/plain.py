@@ -34,11 +34,18 @@ def answers(model: ChatModel, whole: Sequence[torch.Tensor], tokens: int) -> lis
     lengths = torch.tensor([len(each) for each in whole], device=batch.device)
     mask = (torch.arange(batch.shape[1], device=batch.device) >= batch.shape[1] - lengths[:, None]).long()
     ends = sorted(model.stop_ids)
-    out = model.model.generate(
-        inputs_embeds=batch, attention_mask=mask, max_new_tokens=tokens, do_sample=False,
-        eos_token_id=ends or None, pad_token_id=ends[0] if ends else 0,
-        temperature=None, top_p=None, top_k=None,
-    )  # fmt: skip
+    # The slice that generate() gives the head is not contiguous, and torch's linear would then copy the
+    # head's weights for every row (27 GB for 100). That is a fault one would mend, so it is not counted.
+    head = model.model.get_output_embeddings()
+    hook = head.register_forward_pre_hook(lambda _, given: (given[0].contiguous(), *given[1:]))
+    try:
+        out = model.model.generate(
+            inputs_embeds=batch, attention_mask=mask, max_new_tokens=tokens, do_sample=False,
+            eos_token_id=ends or None, pad_token_id=ends[0] if ends else 0,
+            temperature=None, top_p=None, top_k=None,
+        )  # fmt: skip
+    finally:
+        hook.remove()
     return [_until(ids, model.stop_ids) for ids in out.tolist()]
 
 

@@ -34,20 +34,23 @@ def answer(model: ChatModel, whole: torch.Tensor, found: str, expected: list[int
     whole: the sequence (T, d_model) that is answered. Greedy answers of two ways part for good where
     rounding decides between two tokens; what was said must then be as likely by the plain way.
     """
-    spell = model.tokenizer.decode
-    said = spell(expected, skip_special_tokens=True)
-    # A stream holds a last character back until all its bytes are there.
-    if found in (said.strip(), said.rstrip("\ufffd").strip()):
+
+    def spell(ids: list[int]) -> str:
+        # What is streamed holds an unfinished character back.
+        return model.tokenizer.decode(ids, skip_special_tokens=True).rstrip("\ufffd").strip()
+
+    found = found.rstrip("\ufffd").strip()
+    if spell(expected) == found:
         return True
     tie = 1e-3 if model.dtype == torch.float32 else 0.5
     for common in range(len(expected), -1, -1):
-        said = spell(expected[:common], skip_special_tokens=True).strip()
+        said = spell(expected[:common])
         if not found.startswith(said):
             continue
         logits = plain.next_logits(model, torch.cat([whole, model.embed(expected[:common])]))
         best = logits.topk(min(_CLOSEST, len(logits)))
         for value, token in zip(best.values.tolist(), best.indices.tolist(), strict=True):
-            longer = spell([*expected[:common], token], skip_special_tokens=True).strip()
+            longer = spell([*expected[:common], token])
             ended = token in model.stop_ids and said == found
             goes_on = token not in expected[common : common + 1] and found.startswith(longer)
             if (ended or (goes_on and token not in model.stop_ids)) and best.values[0] - value < tie:
