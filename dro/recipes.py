@@ -1,7 +1,8 @@
 """Settings of an optimisation, and the recipes: named settings that were tried.
 
 paper   the paper's, to the letter; it belongs to the paper's own space (`fit --recipe paper`).
-best    the safest that was found on the default model (docs/results/README.md).
+best    the safest that was found on the default model, when the training set was half as large
+        (docs/results/README.md).
 quick   about a minute of training on two cores.
 """
 
