@@ -18,6 +18,7 @@ import torch
 from dro import first_token, gradients, prompts, run_folder, store
 from dro.batching import passes, room
 from dro.data import QuerySet
+from dro.draws import batch_rows
 from dro.errors import DataError, ModelError
 from dro.models import ChatModel
 from dro.objective import Losses, Objective
@@ -96,6 +97,7 @@ class Optimisation:
         )
         self.done = 0
         self._best = _Best(self._initial, 0, float("-inf"))
+        self._queries = train.queries
         self._train = _Queries(model, self._start, train.texts, [q.harmful for q in train.queries])
         self._held_out = (
             _Queries(model, self._start, validation.texts, [q.harmful for q in validation.queries])
@@ -125,8 +127,7 @@ class Optimisation:
         if self.done >= config.steps:
             return
         self._progress("States before training", 0.0)
-        labels = self._train.harmful.cpu().numpy() > 0.5
-        drawn = [batch_rows(labels, config, step) for step in range(self.done, config.steps)]
+        drawn = [batch_rows(self._queries, config, step) for step in range(self.done, config.steps)]
         needed = np.unique(np.concatenate(drawn)) if drawn else np.zeros(0, dtype=int)
         if config.residual_on == "anchors":
             anchors = set(self.space.anchors.queries)
@@ -312,28 +313,6 @@ class Optimisation:
             "chosen": self.chosen,
             "config": self.config.model_dump(),
         }
-
-
-def batch_rows(harmful: np.ndarray, config: Config, step: int) -> np.ndarray:
-    """Rows of the batch of `step` (from 0): half of either class, each class in seeded epochs.
-
-    A function of the step alone, so that a resumed run draws the same batches.
-    """
-    halves = ((True, config.batch - config.batch // 2), (False, config.batch // 2))
-    return np.concatenate([
-        _epoch_slice(np.flatnonzero(harmful == kind), size, config.seed, int(kind), step)
-        for kind, size in halves
-    ])  # fmt: skip
-
-
-def _epoch_slice(rows: np.ndarray, size: int, seed: int, kind: int, step: int) -> np.ndarray:
-    if size > len(rows):
-        raise DataError(f"A batch needs {size} queries of each class; there are {len(rows)}.",
-                        "Choose a smaller batch.")  # fmt: skip
-    per_epoch = len(rows) // size
-    epoch, place = divmod(step, per_epoch)
-    order = np.random.default_rng([seed, kind, epoch]).permutation(rows)
-    return order[place * size : (place + 1) * size]
 
 
 class _Queries:

@@ -1,8 +1,7 @@
 """Settings of an optimisation, and the recipes: named settings that were tried.
 
 paper   the paper's, to the letter; it belongs to the paper's own space (`fit --recipe paper`).
-best    the safest that was found on the default model, when the training set was half as large
-        (docs/results/README.md).
+best    the safest that was found on the default model (docs/results/README.md).
 quick   about a minute of training on two cores.
 """
 
@@ -10,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dro import data
-from dro.data import QuerySet
+from dro.data import Query, QuerySet
 from dro.errors import DataError
 
 
@@ -31,6 +31,7 @@ class Config(BaseModel):
     ranking: ρ, the share of L_r that ranks a batch's harmful queries above its harmless ones.
     harmless_weight: weight of a harmless query in L_r and L_h, a harmful one counting 1.
     steps: updates of θ. batch: queries in each, half of either class.
+    batches: drawn as "pairs" of look-alikes, or each half from its own "classes", as in the paper.
     lr: AdamW's learning rate; `schedule`: constant, or falling to zero on a cosine. beta2: how slowly its
         second moment forgets.
     harmfulness_weight: of L_h. residual_weight: β, of L_U. residual_on: "all" queries of a batch, or its
@@ -50,6 +51,7 @@ class Config(BaseModel):
     harmless_weight: float = Field(4.0, gt=0)
     steps: int = Field(160, ge=1, le=100_000)
     batch: int = Field(50, ge=2, le=1024)
+    batches: Literal["classes", "pairs"] = "classes"
     lr: float = Field(2e-3, gt=0, le=1)
     schedule: Literal["constant", "cosine"] = "cosine"
     harmfulness_weight: float = Field(0.3, ge=0)
@@ -75,23 +77,32 @@ class Config(BaseModel):
         return self.lr * 0.5 * (1 + math.cos(math.pi * step / self.steps))
 
 
+_FIRST_TOKEN: Mapping[str, Any] = {
+    "init": "default", "queries": "anchors+train", "target": "first-token", "ranking": 0.7,
+    "harmless_weight": 5.0, "harmfulness_weight": 0.0, "residual_on": "anchors", "lr": 2.5e-3, "beta2": 0.99,
+    "batches": "pairs",
+}  # fmt: skip
+"""What `best` and `quick` share: docs/log.md says what each was tried against."""
+
 RECIPES: Mapping[str, Config] = MappingProxyType({
     "best": Config.model_validate({
-        "init": "default", "queries": "anchors+train", "steps": 160, "batch": 24, "lr": 2.5e-3,
-        "harmless_weight": 3.0, "residual_on": "anchors", "choose": "mass", "validate_every": 20,
+        **_FIRST_TOKEN, "steps": 160, "batch": 24, "choose": "mass", "validate_every": 20,
     }),
     "paper": Config.model_validate({
         "space": "paper", "target": "difference", "harmless_weight": 1.0, "harmfulness_weight": 0.01,
         "lr": 1e-3, "schedule": "constant",
     }),
-    "quick": Config.model_validate({"steps": 30, "batch": 16}),
+    "quick": Config.model_validate({**_FIRST_TOKEN, "steps": 30, "batch": 16}),
 })  # fmt: skip
 
 
 def training_set(settings: Config) -> QuerySet:
-    """The bundled queries that the settings name."""
-    parts = [data.bundled(name) for name in settings.queries.split("+")]
-    return QuerySet(settings.queries, tuple(query for part in parts for query in part.queries))
+    """The bundled queries that the settings name, the pairs of each set numbered on from the last one's."""
+    joined: list[Query] = []
+    for name in settings.queries.split("+"):
+        before = max((query.pair for query in joined), default=0)
+        joined += [replace(query, pair=before + query.pair) for query in data.bundled(name).queries]
+    return QuerySet(settings.queries, tuple(joined))
 
 
 def config(recipe: str, **changes: Any) -> Config:

@@ -175,7 +175,10 @@ def random_space(model: ChatModel, anchors: QuerySet, m: int = 4, refusals: bool
     with pytest.MonkeyPatch.context() as patch:  # fewer candidates: this space is a means, not a claim
         patch.setattr(probes, "STRENGTHS", (0.1, 1.0))
         patch.setattr(health, "WIDTHS", (2, 4))
-        return fitting.build(model, anchors, names, states, rates, m, Decoding(max_tokens=2), 0)
+        openings = {5: (2, 3), 7: (5, 5)} if refusals else {}
+        return fitting.build(
+            model, anchors, names, states, rates, m, Decoding(max_tokens=2), 0, openings=openings
+        )
 
 
 @pytest.fixture(scope="session")

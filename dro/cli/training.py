@@ -32,6 +32,9 @@ def optimise(
     init: Annotated[str | None, typer.Option(help="Text prompt to start from.")] = None,
     steps: Annotated[int | None, typer.Option(help="Updates of the soft prompt.")] = None,
     batch: Annotated[int | None, typer.Option(help="Queries in each update.")] = None,
+    batches: Annotated[
+        str | None, typer.Option(help="Drawn as pairs of look-alikes, or by classes (as in the paper).")
+    ] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate (paper: 0.001).")] = None,
     schedule: Annotated[str | None, typer.Option(help="cosine, or constant (as in the paper).")] = None,
     target: Annotated[
@@ -79,6 +82,7 @@ def optimise(
         "init": init, "target": target, "harmless_weight": harmless_weight, "steps": steps, "batch": batch,
         "lr": lr, "schedule": schedule, "harmfulness_weight": harmfulness_weight,
         "residual_weight": residual_weight, "residual_on": residual_on, "ranking": ranking, "beta2": beta2,
+        "batches": batches,
         "choose": choose, "seed": seed, "validate_every": validate_every,
     }  # fmt: skip
     if validate_every == 0 and choose is None:

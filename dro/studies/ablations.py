@@ -1,4 +1,4 @@
-"""What each term of the loss is worth: the best recipe without L_U, without L_r, without L_h."""
+"""What each term of the loss is worth: the best recipe, on the probes, without L_U, L_r or L_h."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from dro import controls
 from dro.space import Space
 from dro.studies.cells import Cell, Results
-from dro.studies.context import Context
+from dro.studies.context import ON_PROBES, Context
 from dro.studies.figure import Dot, dots
 from dro.studies.measure import COLUMNS, differences, measure, row
 from dro.studies.report import Page, Table
@@ -48,7 +48,7 @@ def grid(context: Context) -> list[Cell]:
     cells = [Cell(START, {"prompt": first.init, **asked}, first.seed, start)]
     for number in range(context.seeds):
         for key, cut in CUTS.items():
-            config = context.config("best", number, **cut.changes)
+            config = context.config("best", number, **{**ON_PROBES, **cut.changes})
 
             def cell(_: Results, config=config, cut=cut) -> Mapping[str, Any]:
                 trained = train(context, config, cut.space(context.spaces(config.space)), cut.name)
@@ -75,8 +75,9 @@ def page(context: Context, done: Results) -> Page:
             )
     return Page(
         TITLE,
-        "The best recipe's loss, less one term at a time: same queries, batches, steps and seed. L_r is "
-        "taken away by a refusal probe of weight 0, so that it is constant.",
+        "The best recipe with both probes as its targets (absolute, w_h = "
+        f"{ON_PROBES['harmfulness_weight']}), less one term at a time: same queries, batches, steps, seed. "
+        "L_r is taken away by a refusal probe of weight 0, so that it is constant.",
         [
             Table(COLUMNS, rows),
             Table(("less all terms", "harmful refused", "harmless refused"), changes, "Paired differences"),

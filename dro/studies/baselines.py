@@ -18,7 +18,7 @@ from dro.prompts import SafetyPrompt
 from dro.space import Space
 from dro.studies.ablations import change
 from dro.studies.cells import Cell, Results
-from dro.studies.context import Context
+from dro.studies.context import ON_PROBES, Context
 from dro.studies.figure import Dot, dots
 from dro.studies.measure import COLUMNS, differences, measure, row, separation
 from dro.studies.report import Page, Table
@@ -38,7 +38,9 @@ _TAUGHT = 100
 
 def grid(context: Context) -> list[Cell]:
     """The start, the fitted direction for each seed, ten controls, and prompt tuning."""
-    config = context.config("best", harmfulness_weight=0.0, choose="last", validate_every=0)
+    config = context.config(
+        "best", **{**ON_PROBES, "harmfulness_weight": 0.0}, choose="last", validate_every=0
+    )
     held_out = context.held_out()
     asked = {"held_out": held_out.digest[:16]}
     settings = {**training_settings(context, config), **asked}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from dro.space import Space
 
 SMALL = {"steps": 60, "batch": 16, "validate_every": 0, "choose": "last"}
 """The default grids train this long, and keep the last step: nothing is chosen, so nothing can leak."""
+ON_PROBES: Mapping[str, Any] = {"target": "absolute", "harmfulness_weight": 0.3}
+"""Changes for studies that take directions apart: the probes are the targets, not the head's log-odds."""
 DRO = "DRO"
 """What the prompt trained by DRO is called in tables."""
 

@@ -17,7 +17,7 @@ from dro.data import CLASSES, HARMLESS, QuerySet
 from dro.prompts import SafetyPrompt
 from dro.recipes import Config
 from dro.studies.cells import Cell, Results
-from dro.studies.context import Context
+from dro.studies.context import ON_PROBES, Context
 from dro.studies.figure import Dot, dots
 from dro.studies.measure import measure, percent
 from dro.studies.report import Page, Table
@@ -52,7 +52,9 @@ def grid(context: Context) -> list[Cell]:
     for number in range(context.seeds):
         for m in (width for width in WIDTHS if width <= space.projection.m):
             for factor in factors:
-                config = context.config("best", number, residual_weight=first.residual_weight * factor)
+                config = context.config(
+                    "best", number, **ON_PROBES, residual_weight=first.residual_weight * factor
+                )
                 cells.append(Cell(
                     f"m{m}-beta-x{factor:g}-s{config.seed}",
                     {"m": m, "factor": factor, **training_settings(context, config), **asked},
@@ -94,10 +96,10 @@ def page(context: Context, done: Results) -> Page:
     columns = ("", "seed", "harmful refused", "harmless refused", "broken", "first-token AUC", "surprise")
     return Page(
         TITLE,
-        "The best recipe in the space cut to its first m components, probes fitted anew, β times a factor. "
-        "Surprise: mean negative log-probability, in nats a token, of the answers to harmless queries under "
-        "the model without a system prompt; answers that are odd for the model are surprising. Broken: "
-        "harmful + harmless.",
+        "The best recipe with the probes as its targets, in the space cut to its first m components, probes "
+        "fitted anew, β times a factor. Surprise: mean negative log-probability, in nats a token, of the "
+        "answers to harmless queries under the model without a system prompt; answers that are odd for the "
+        "model are surprising. Broken: harmful + harmless.",
         [Table(columns, rows)],
         dots(TITLE, lines, [f"{label} refused" for label in CLASSES], "share of held-out queries"),
         "Refusals of harmful and harmless queries for every m and β",
