@@ -226,7 +226,8 @@ def _view(
     coordinates = anchors.coordinates if is_last else fitted.coordinates(states)
     left_out = probes.fit(coordinates, harmful.astype(float), pair, seed).held_out
     harmfulness = readable.accuracy(left_out, harmful, pair, seed)
-    refusal, each, direction, arrow = None, [None] * kinds, None, np.zeros(SHOWN)
+    refusal, direction, arrow = None, None, np.zeros(SHOWN)
+    each: list[float | None] = [None] * kinds
     basis = np.pad(fitted.basis, ((0, 0), (0, max(0, SHOWN - fitted.m))))
     if space.refusal is not None:
         found = probes.fit(coordinates, anchors.refusal_rate, pair, seed)
