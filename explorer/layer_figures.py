@@ -26,9 +26,11 @@ from explorer.figures import (
     _short,
     _wrapped,
 )
-from explorer.layer_views import CHANCE, Morph, Readable
+from explorer.layer_views import CHANCE, RANGES, Morph, Readable
 
 _SHIFTS = ("#e4572e", "#2e86ab", "#8f6bd1", "#c98a04", "#2f9e6e", "#7d8597")
+_PLACES = ["top center", "bottom center", "middle right", "middle left", "top left", "bottom right"] * 2
+"""Of prompts' names beside their means, which lie close together."""
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 
 
@@ -51,7 +53,7 @@ def morph(view: Morph, layer: int, words: list[str]) -> str:
     names = [html.escape(_short(prompt)) for prompt in view.mean_prompts]
     for harmful in (True, False):
         figure.add_trace(go.Scatter(
-            mode="markers+text" if harmful else "markers", text=names, textposition="top center",
+            mode="markers+text" if harmful else "markers", text=names, textposition=_PLACES[: len(names)],
             textfont={"size": 13, "weight": "bold", "shadow": "auto"}, showlegend=False,
             name=f"mean {'harmful' if harmful else 'harmless'}", customdata=view.mean_prompts,
             hovertemplate="mean of the " + ("harmful" if harmful else "harmless")
@@ -65,7 +67,7 @@ def morph(view: Morph, layer: int, words: list[str]) -> str:
         marker={"symbol": "arrow", "angleref": "previous", "size": [0, 20], "color": DIRECTION},
     ))  # fmt: skip
     figure.update_layout(_base("layers"), showlegend=False, meta=words)
-    for axis, bounds in zip(("xaxis", "yaxis"), view.ranges, strict=True):
+    for axis, bounds in zip(("xaxis", "yaxis"), RANGES, strict=True):
         figure.update_layout({axis: {"range": bounds, "showticklabels": False, "ticks": "", "title": None}})
     figure.update_layout(margin={"l": 8, "r": 8, "t": 8, "b": 8})
     return _with_frames(figure, layer, [_morph_frame(view, k) for k in range(len(view.frames))])
@@ -87,27 +89,33 @@ def chart(view: Readable, layer: int) -> str:
         spans = [f" (95%: {low:.2f} to {high:.2f})" for _, low, high in values]
         figure.add_trace(_line(layers, values[:, 0], name, colour, dash, spans, 5), 1, 1)
     figure.add_hline(y=CHANCE, line={"color": "#8a94a6", "width": 1, "dash": "dot"}, row=1, col=1)
-    figure.add_trace(_line(layers, view.cosine, text.LINE_COSINE, DIRECTION, "solid"), 2, 1)
+    cosine = _line(layers, view.cosine, text.LINE_COSINE, DIRECTION, "solid")
+    figure.add_trace(cosine.update(showlegend=False), 2, 1)
     figure.add_hline(y=0, line={"color": "#8a94a6", "width": 1, "dash": "dot"}, row=2, col=1)
     for number, (prompt, values) in enumerate(view.shifts.items()):
         look = _SHIFTS[number % len(_SHIFTS)], _DASHES[number % len(_DASHES)]
-        figure.add_trace(_line(layers, values, prompt, *look), 3, 1)
-    tallest = max((float(values.max()) for values in view.shifts.values()), default=1.0) or 1.0
-    ranges = [(0.42, 1.0), (min(-0.15, float(np.nanmin([0, *view.cosine]))), 1.08), (0, tallest * 1.1)]
+        shift = _line(layers, np.where(values > 0, values, np.nan), html.escape(_short(prompt)), *look)
+        figure.add_trace(shift.update(legend="legend2"), 3, 1)
+    sizes = np.array([*view.shifts.values(), np.full(view.last + 1, np.nan)])
+    sizes = sizes[sizes > 0] if (sizes > 0).any() else np.ones(1)
+    ranges = [(0.38, 1.0), (-0.15, 1.08), (float(sizes.min()) / 1.3, float(sizes.max()) * 1.3)]
     markers = len(figure.data)
     for row in (1, 2, 3):
         figure.add_trace(go.Scatter(
             mode="lines", hoverinfo="skip", showlegend=False, line={"color": "#c98a04", "width": 3},
         ), row, 1)  # fmt: skip
+    base = {key: value for key, value in _base("layers-chart").items() if key not in ("xaxis", "yaxis")}
+    flat = {"orientation": "h", "x": 0, "font": {"size": 12}, "bgcolor": "rgba(0,0,0,0)"}
     figure.update_layout(
-        {**_base("layers-chart"), "xaxis": None, "yaxis": None, "hovermode": "x unified"},
-        margin={"l": 40, "r": 10, "t": 22, "b": 96},
-        legend={"orientation": "h", "y": -0.13, "yanchor": "top", "x": 0, "font": {"size": 12}},
+        base, hovermode="x unified", margin={"l": 40, "r": 10, "t": 24, "b": 84},
+        legend={**flat, "y": 1.0, "yanchor": "top"}, legend2={**flat, "y": -0.13, "yanchor": "top"},
     )  # fmt: skip
     figure.update_xaxes(range=[-0.4, view.last + 0.4], gridcolor=_GRID, zeroline=False, dtick=4)
     figure.update_xaxes(title="layer", row=3, col=1)
     for row, bounds in enumerate(ranges, 1):
         figure.update_yaxes(range=bounds, gridcolor=_GRID, zeroline=False, row=row, col=1)
+    figure.update_yaxes(type="log", range=[np.log10(bound) for bound in ranges[2]], row=3, col=1,
+                        tickvals=[0.1, 0.2, 0.5, 1, 2, 5, 10, 20])  # fmt: skip
     figure.update_annotations(font={"size": 13}, x=0, xanchor="left")
     frames = [_marker_frame(layer, ranges, markers) for layer in layers]
     return _with_frames(figure, layer, frames)

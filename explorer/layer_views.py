@@ -1,7 +1,7 @@
 """A model's layers as pictures need them: plain numpy, like `views`.
 
-All layers share one scale: a layer's own spread, the root mean squared distance of a state from its
-prompt's mean. So axes stay when the layer changes, and what moves has moved against its neighbours.
+Layers differ in size by orders of magnitude, and some hold a few states far out. So every layer's picture
+has a scale of its own, the same for both axes, that nearly all anchors fit into; the others are counted.
 """
 
 from __future__ import annotations
@@ -11,9 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from explorer.views import _ranges
-
 CHANCE = 0.5
+RANGES = ((-1.5, 1.5), (-1.1, 1.1))
+"""Of a picture's axes, in the layer's own unit."""
+_FIT = 98.0
+"""Per cent of the anchors that lie within 1.3 and 0.95 units of their mean, across and up."""
+_REACH = 0.95
+"""Length of the refusal arrow where the plane holds all of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,10 +26,11 @@ class Morph:
 
     Attributes
     ----------
-    frames: (layers, n, 2), in spreads. harmful: (n,) bool. refused: (n,) share of refusing answers.
+    frames: (layers, n, 2), each in its own unit. harmful: (n,) bool. refused: (n,) share of refusing answers.
     prompts, queries: n names and texts. means: by class, (layers, k, 2), under each of `mean_prompts`.
     tips: (layers, 2), the refusal arrow from the anchors' mean; as long as the plane's share of it.
-    explained: (layers,), share of the variance that the plane holds. seen: (layers,), of the direction.
+    explained: (layers,), share of the variance that the plane holds. seen: (layers,), of the direction's
+        length. outside: (layers,), points beyond the axes.
     """
 
     frames: np.ndarray
@@ -38,7 +43,7 @@ class Morph:
     tips: np.ndarray
     explained: np.ndarray
     seen: np.ndarray
-    ranges: tuple[tuple[float, float], ...]
+    outside: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,22 +82,24 @@ def morph(
     each = len(queries)
     chosen = [number for number, name in enumerate(conditions) if name in shown]
     rows = np.concatenate([np.arange(k * each, (k + 1) * each) for k in chosen] or [np.empty(0, int)])
-    by_prompt = coordinates.reshape(len(coordinates), len(conditions), each, 2)[:, chosen]
-    # Few points far out would make the picture small for all others.
-    ranges = _ranges([np.concatenate(np.percentile(coordinates, [0.1, 99.9], axis=1))])
-    reach = 0.45 * min(high - low for low, high in ranges)
+    far = np.percentile(np.abs(coordinates), _FIT, axis=1)  # (layers, 2), of all prompts whatever is shown
+    unit = np.maximum(far[:, 0] / 1.3, far[:, 1] / 0.95)
+    placed = coordinates / np.where(unit > 0, unit, 1.0)[:, None, None]
+    by_prompt = placed.reshape(len(placed), len(conditions), each, 2)[:, chosen]
+    frames = placed[:, rows]
+    beyond = (np.abs(frames) > [high for _, high in RANGES]).any(axis=2)
     return Morph(
-        coordinates[:, rows],
+        frames,
         np.tile(harmful, len(chosen)),
         refused[rows],
         [conditions[k] for k in chosen for _ in range(each)],
         [*queries] * len(chosen),
         [conditions[k] for k in chosen],
         {kind: by_prompt[:, :, harmful == kind].mean(axis=2) for kind in (True, False)},
-        arrows * reach,
+        arrows * _REACH,
         explained,
         np.linalg.norm(arrows, axis=1),
-        ranges,
+        beyond.sum(axis=1),
     )
 
 

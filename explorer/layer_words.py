@@ -33,12 +33,13 @@ def at(morph: Morph, readable: Readable, layer: int) -> str:
             f"(two random ones: ±{2 / np.sqrt(readable.d_model):.2f})."
         )
     seen = f" and {morph.seen[layer]:.0%} of that direction's length" if morph.seen[layer] else ""
-    parts.append(f"This plane holds {morph.explained[layer]:.0%} of the variance{seen}.")
+    away = f"; {morph.outside[layer]:,} points lie outside it" if morph.outside[layer] else ""
+    parts.append(f"This plane holds {morph.explained[layer]:.0%} of the variance{seen}{away}.")
     return _note(head + " ".join(parts))
 
 
 def summary(readable: Readable) -> str:
-    """From which layer on each is readable, and where best."""
+    """From which layer on each is readable, and where most."""
     lines = [_line("Harmful or harmless", readable.harmfulness, "", "{:.0%}")]
     if not np.isnan(readable.refusal).all():
         what = "Refused or answered, among one prompt's harmful queries"
@@ -68,7 +69,7 @@ def _line(what: str, estimates: np.ndarray, unit: str, form: str) -> str:
         return f"<b>{what}</b>: not readable above chance at the last layer."
     where = "at every layer" if first == 0 else f"from layer {first} on"
     return (
-        f"<b>{what}</b>: readable above chance {where}; best at layer {top} "
+        f"<b>{what}</b>: readable above chance {where}; highest at layer {top} "
         f"({unit}{value}, 95% {low} to {high})."
     )
 

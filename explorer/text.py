@@ -136,13 +136,15 @@ NO_LAYERS = (
 LAYERS_NEED_SPACE = "Layers are read for a model that has a space: its anchors, and which of them it refuses."
 PANEL_READABLE = "Readable on left-out pairs (dotted: chance; bands: 95%)"
 PANEL_COSINE = "Cosine of the refusal direction with the last layer's"
-PANEL_SHIFTS = "Mean shift from no prompt, in the layer's spread"
+PANEL_SHIFTS = "Mean shift from none, in the layer's spread (log scale)"
 LINE_HARMFULNESS = "harmfulness, accuracy"
 LINE_REFUSAL = "refusal among harmful queries, AUC"
 LINE_COSINE = "cosine"
 LAYERS_CLAIM = (
     "Readable means that a linear probe on the {width} largest components of a layer finds it in pairs that "
-    "it was not fitted on. It does not mean that the model uses it there."
+    "it was not fitted on; where it dips, they may hold something else. It does not mean that the "
+    "model uses it there. Layers whose bands overlap are not told apart. Every layer's picture has its own "
+    "scale; a layer's spread is the typical distance of a state from its prompt's mean."
 )
 
 # Model
