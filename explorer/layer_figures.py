@@ -41,7 +41,11 @@ def morph(view: Morph, layer: int, words: list[str]) -> str:
         rows = np.flatnonzero(view.harmful == harmful)
         kind = "harmful" if harmful else "harmless"
         data = [
-            [_wrapped(view.queries[r]), f"refused in {view.refused[r]:.0%} of its answers", view.prompts[r]]
+            [
+                _wrapped(view.queries[r]),
+                f"refused in {view.refused[r]:.0%} of its answers",
+                html.escape(view.prompts[r]),
+            ]
             for r in rows
         ]
         symbols = [REFUSED if rate >= 0.5 else ANSWERED for rate in view.refused[rows]]
@@ -55,9 +59,10 @@ def morph(view: Morph, layer: int, words: list[str]) -> str:
         figure.add_trace(go.Scatter(
             mode="markers+text" if harmful else "markers", text=names, textposition=_PLACES[: len(names)],
             textfont={"size": 13, "weight": "bold", "shadow": "auto"}, showlegend=False,
-            name=f"mean {'harmful' if harmful else 'harmless'}", customdata=view.mean_prompts,
-            hovertemplate="mean of the " + ("harmful" if harmful else "harmless")
-            + " anchors<extra>under %{customdata}</extra>",
+            name=f"mean {'harmful' if harmful else 'harmless'}",
+            customdata=[html.escape(prompt) for prompt in view.mean_prompts],
+            hovertemplate=f"mean of the {'harmful' if harmful else 'harmless'} anchors"
+            "<extra>under %{customdata}</extra>",
             marker={"size": 13, "symbol": "square", "color": HARMFUL if harmful else HARMLESS,
                     "line": {"width": 2, "color": "#ffffff"}},
         ))  # fmt: skip
@@ -76,7 +81,7 @@ def morph(view: Morph, layer: int, words: list[str]) -> str:
 def chart(view: Readable, layer: int) -> str:
     """Three panels over the layers, and a line at `layer` through all of them."""
     panels = [text.PANEL_READABLE, text.PANEL_COSINE, text.PANEL_SHIFTS]
-    figure = make_subplots(3, 1, shared_xaxes=True, vertical_spacing=0.09, row_heights=[0.44, 0.26, 0.30],
+    figure = make_subplots(3, 1, shared_xaxes=True, vertical_spacing=0.09, row_heights=[0.46, 0.24, 0.30],
                            subplot_titles=panels)  # fmt: skip
     layers = list(range(view.last + 1))
     for name, values, colour, dash in (
@@ -98,7 +103,7 @@ def chart(view: Readable, layer: int) -> str:
         figure.add_trace(shift.update(legend="legend2"), 3, 1)
     sizes = np.array([*view.shifts.values(), np.full(view.last + 1, np.nan)])
     sizes = sizes[sizes > 0] if (sizes > 0).any() else np.ones(1)
-    ranges = [(0.38, 1.0), (-0.15, 1.08), (float(sizes.min()) / 1.3, float(sizes.max()) * 1.3)]
+    ranges = [(0.38, 1.12), (-0.15, 1.08), (float(sizes.min()) / 1.3, float(sizes.max()) * 1.3)]
     markers = len(figure.data)
     for row in (1, 2, 3):
         figure.add_trace(go.Scatter(
@@ -108,12 +113,13 @@ def chart(view: Readable, layer: int) -> str:
     flat = {"orientation": "h", "x": 0, "font": {"size": 12}, "bgcolor": "rgba(0,0,0,0)"}
     figure.update_layout(
         base, hovermode="x unified", margin={"l": 40, "r": 10, "t": 24, "b": 84},
-        legend={**flat, "y": 1.0, "yanchor": "top"}, legend2={**flat, "y": -0.13, "yanchor": "top"},
+        legend={**flat, "y": 1.0, "yanchor": "top"}, legend2={**flat, "y": -0.15, "yanchor": "top"},
     )  # fmt: skip
     figure.update_xaxes(range=[-0.4, view.last + 0.4], gridcolor=_GRID, zeroline=False, dtick=4)
-    figure.update_xaxes(title="layer", row=3, col=1)
+    figure.update_xaxes(title={"text": "layer", "standoff": 2}, row=3, col=1)
     for row, bounds in enumerate(ranges, 1):
         figure.update_yaxes(range=bounds, gridcolor=_GRID, zeroline=False, row=row, col=1)
+    figure.update_yaxes(tickvals=[0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1], row=1, col=1)
     figure.update_yaxes(type="log", range=[np.log10(bound) for bound in ranges[2]], row=3, col=1,
                         tickvals=[0.1, 0.2, 0.5, 1, 2, 5, 10, 20])  # fmt: skip
     figure.update_annotations(font={"size": 13}, x=0, xanchor="left")

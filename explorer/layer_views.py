@@ -15,7 +15,7 @@ CHANCE = 0.5
 RANGES = ((-1.5, 1.5), (-1.1, 1.1))
 """Of a picture's axes, in the layer's own unit."""
 _FIT = 98.0
-"""Per cent of the anchors that lie within 1.3 and 0.95 units of their mean, across and up."""
+"""Per cent of the anchors that lie within 1.3 and 0.9 units of their mean, across and up."""
 _REACH = 0.95
 """Length of the refusal arrow where the plane holds all of it."""
 
@@ -83,7 +83,7 @@ def morph(
     chosen = [number for number, name in enumerate(conditions) if name in shown]
     rows = np.concatenate([np.arange(k * each, (k + 1) * each) for k in chosen] or [np.empty(0, int)])
     far = np.percentile(np.abs(coordinates), _FIT, axis=1)  # (layers, 2), of all prompts whatever is shown
-    unit = np.maximum(far[:, 0] / 1.3, far[:, 1] / 0.95)
+    unit = np.maximum(far[:, 0] / 1.3, far[:, 1] / 0.9)
     placed = coordinates / np.where(unit > 0, unit, 1.0)[:, None, None]
     by_prompt = placed.reshape(len(placed), len(conditions), each, 2)[:, chosen]
     frames = placed[:, rows]

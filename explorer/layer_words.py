@@ -55,7 +55,7 @@ def legend() -> str:
         '<i class="dot harmful"></i>harmful', '<i class="dot harmless"></i>harmless',
         '<i class="shape">◆</i>refused', '<i class="shape">●</i>answered',
         '<i class="shape">■</i>mean under a prompt',
-        '<i class="arrow">➜</i>refusal direction, as much of it as this plane holds',
+        '<i class="arrow">➜</i>refusal direction',
     )  # fmt: skip
     spans = "".join(f'<span class="key">{key}</span>' for key in keys)
     return f'<div class="legend">{spans}</div>'

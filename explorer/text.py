@@ -122,7 +122,6 @@ FRONTIER = "Refusals of harmful against harmless queries: up and left is better"
 
 # Layers
 LAYER = "Layer"
-LAYER_INFO = "0: the embedding of the last token. {last}: the last layer, after the final norm."
 LAYER_PLAY = "Play"
 LAYERS_PROMPTS = "Anchors under"
 LAYERS_PLOT = "The same anchors at the chosen layer: harmful and harmless, refused and answered"
@@ -137,8 +136,8 @@ LAYERS_NEED_SPACE = "Layers are read for a model that has a space: its anchors, 
 PANEL_READABLE = "Readable on left-out pairs (dotted: chance; bands: 95%)"
 PANEL_COSINE = "Cosine of the refusal direction with the last layer's"
 PANEL_SHIFTS = "Mean shift from none, in the layer's spread (log scale)"
-LINE_HARMFULNESS = "harmfulness, accuracy"
-LINE_REFUSAL = "refusal among harmful queries, AUC"
+LINE_HARMFULNESS = "harmfulness (accuracy)"
+LINE_REFUSAL = "refusal (AUC among harmful)"
 LINE_COSINE = "cosine"
 LAYERS_CLAIM = (
     "Readable means that a linear probe on the {width} largest components of a layer finds it in pairs that "

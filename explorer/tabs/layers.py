@@ -44,22 +44,22 @@ _PLAY = """() => {
 def build(service: Service, tab: gr.Tab) -> None:
     """Lay out and wire the tab; nothing is drawn, or sent, before it is opened."""
     seen = gr.State(None)
-    told = gr.HTML(cards.quiet(service.stage.text), elem_id="layers-status")
-    with gr.Row():
+    with gr.Column() as waiting:
+        told = gr.HTML(cards.quiet(service.stage.text), elem_id="layers-status")
         read = gr.Button(text.READ_LAYERS, variant="primary", visible=False, elem_id="read-layers")
         stop = gr.Button(text.STOP_READING, variant="stop", visible=False, elem_id="stop-layers")
     with gr.Column(visible=False) as drawn:
         with gr.Row(equal_height=False):
             with gr.Column(scale=7, min_width=340):
                 gr.HTML(layer_words.legend())
-                plot = live_plot(text.LAYERS_PLOT, None, 410, elem_id="layers-plot")
+                plot = live_plot(text.LAYERS_PLOT, None, 372, elem_id="layers-plot")
                 with gr.Row(equal_height=True):
                     layer = gr.Slider(0, 1, value=0, step=1, label=text.LAYER, elem_id="layer", scale=6,
                                       min_width=220)  # fmt: skip
                     play = gr.Button(text.LAYER_PLAY, elem_id="play-layers", scale=1, min_width=70)
                 note = gr.HTML(elem_id="layer-note")
             with gr.Column(scale=5, min_width=330):
-                chart = live_plot(text.LAYERS_CHART, None, 470, elem_id="layers-chart")
+                chart = live_plot(text.LAYERS_CHART, None, 440, elem_id="layers-chart")
                 summary = gr.HTML(elem_id="layers-summary")
         prompts = gr.CheckboxGroup([], label=text.LAYERS_PROMPTS, elem_id="layers-prompts")
 
@@ -67,24 +67,23 @@ def build(service: Service, tab: gr.Tab) -> None:
         """What has changed since this page last looked."""
         now = _now(service)
         if known is not None and tuple(known) == now and now[1] != "fitting":
-            return [gr.skip()] * 11
+            return [gr.skip()] * 12
         if known is not None and known[0] == now[0] and known[2] and now[2]:
-            return [now, *[gr.skip()] * 10]  # drawn already; something else is under way
+            return [now, *[gr.skip()] * 11]  # drawn already; something else is under way
+        columns = [gr.Column(visible=not now[2]), gr.Column(visible=now[2])]
         if now[2]:
-            return [now, "", gr.Button(visible=False), gr.Button(visible=False), gr.Column(visible=True),
-                    *_everything(service)]  # fmt: skip
-        wanted, fitting = service.layers_wanted, now[1] == "fitting"
-        return [now, _status(service), gr.Button(visible=wanted), gr.Button(visible=fitting),
-                gr.Column(visible=False), *[gr.skip()] * 6]  # fmt: skip
+            return [now, *[gr.skip()] * 3, *columns, *_everything(service)]
+        buttons = [gr.Button(visible=service.layers_wanted), gr.Button(visible=now[1] == "fitting")]
+        return [now, _status(service), *buttons, *columns, *[gr.skip()] * 6]
 
     def choose(ticked: list[str]) -> Any:
-        return morph_json(service, tuple(ticked)) or gr.skip()
+        return morph_json(service, ticked) or gr.skip()
 
     def begin() -> None:
         with shown():
             service.read_layers()
 
-    looked = [seen, told, read, stop, drawn, layer, plot, chart, note, summary, prompts]
+    looked = [seen, told, read, stop, waiting, drawn, layer, plot, chart, note, summary, prompts]
     clock = gr.Timer(_TICK, active=False)
     clock.tick(look, seen, looked, **QUICK)
     tab.select(look, seen, looked, **QUICK).then(lambda: gr.Timer(active=True), None, clock, **QUICK)
@@ -96,13 +95,15 @@ def build(service: Service, tab: gr.Tab) -> None:
     stop.click(service.cancel_fit, None, None, **QUICK)
 
 
-def morph_json(service: Service, prompts: tuple[str, ...]) -> str | None:
+def morph_json(service: Service, prompts: Sequence[str]) -> str | None:
     """The anchors under `prompts` at every layer, the last one first; None where they are not known.
 
-    A plot that shows a layer already stays at it.
+    A plot that shows a layer already stays at it. Names that are not the space's are passed over.
     """
     space, found = service.space, service.layers
-    return None if space is None or found is None else _morph_json(space, found, prompts)
+    if space is None or found is None:
+        return None
+    return _morph_json(space, found, tuple(name for name in space.anchors.conditions if name in prompts))
 
 
 @lru_cache(maxsize=4)
@@ -140,7 +141,7 @@ def _everything(service: Service) -> list[Any]:
     names, last = space.anchors.conditions, len(found) - 1
     readable = _readable(space, found)
     return [
-        gr.Slider(maximum=last, value=last, info=text.LAYER_INFO.format(last=last)),
+        gr.Slider(maximum=last, value=last),
         _morph_json(space, found, names), layer_figures.chart(readable, last),
         layer_words.at(_morph(space, found, names), readable, last), layer_words.summary(readable),
         gr.CheckboxGroup(list(names), value=list(names)),
