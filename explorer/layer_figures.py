@@ -103,7 +103,9 @@ def chart(view: Readable, layer: int) -> str:
         figure.add_trace(shift.update(legend="legend2"), 3, 1)
     sizes = np.array([*view.shifts.values(), np.full(view.last + 1, np.nan)])
     sizes = sizes[sizes > 0] if (sizes > 0).any() else np.ones(1)
-    ranges = [(0.38, 1.12), (-0.15, 1.08), (float(sizes.min()) / 1.3, float(sizes.max()) * 1.3)]
+    low = float(np.nanmin([0.38, *view.harmfulness[:, 1], *view.refusal[:, 1]]))
+    deep = float(np.nanmin([-0.15, *view.cosine]))
+    ranges = [(low, 1.12), (deep, 1.08), (float(sizes.min()) / 1.3, float(sizes.max()) * 1.3)]
     markers = len(figure.data)
     for row in (1, 2, 3):
         figure.add_trace(go.Scatter(
@@ -119,7 +121,7 @@ def chart(view: Readable, layer: int) -> str:
     figure.update_xaxes(title={"text": "layer", "standoff": 2}, row=3, col=1)
     for row, bounds in enumerate(ranges, 1):
         figure.update_yaxes(range=bounds, gridcolor=_GRID, zeroline=False, row=row, col=1)
-    figure.update_yaxes(tickvals=[0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1], row=1, col=1)
+    figure.update_yaxes(tickvals=[k / 10 for k in range(11)], row=1, col=1)
     figure.update_yaxes(type="log", range=[np.log10(bound) for bound in ranges[2]], row=3, col=1,
                         tickvals=[0.1, 0.2, 0.5, 1, 2, 5, 10, 20])  # fmt: skip
     figure.update_annotations(font={"size": 13}, x=0, xanchor="left")
