@@ -1,11 +1,10 @@
 // One plot: draws props.value (a figure's json) into the node that is there, at each change.
-// A figure may bring frames ({traces, data}) and the number of the one it shows: the event `frame` with
-// another number glides there, in the browser alone.
+// A figure may bring frames ({traces, data}), the number of the one it shows, and the milliseconds of a
+// glide: the event `frame` with another number glides there, in the browser alone.
 const host = element.querySelector('.live-plot');
 const still = window.matchMedia('(prefers-reduced-motion: reduce)');
-const GLIDE = 80;  // milliseconds from frame to frame: a step is there within 150
 let drawn = false, busy = false, again = false;
-let frames = [], at = null, wanted = null, gliding = false;
+let frames = [], glideTime = 0, at = null, wanted = null, gliding = false;
 
 function dressed(figure) {
   const dark = document.body.classList.contains('dark');
@@ -29,6 +28,7 @@ function dressed(figure) {
 async function render() {
   const figure = JSON.parse(props.value);
   frames = figure.frames || [];
+  glideTime = figure.glide || 0;
   delete figure.frames;
   if (!(at in frames)) at = figure.at ?? null;
   if (at in frames) frames[at].traces.forEach((trace, k) => Object.assign(figure.data[trace], frames[at].data[k]));
@@ -59,7 +59,7 @@ async function glide(number) {
       at = next;
       if (!(at in frames)) continue;  // a figure that is still to come begins there
       if (!drawn || busy) { again = true; continue; }  // the next drawing begins at `at`
-      const duration = still.matches ? 0 : GLIDE;
+      const duration = still.matches ? 0 : glideTime;
       const moved = Plotly.animate(host, {data: frames[at].data, traces: frames[at].traces},
         {mode: 'immediate', transition: {duration, easing: 'cubic-in-out'}, frame: {duration, redraw: false}});
       // A drawing in between ends a glide without a word.

@@ -28,6 +28,8 @@ from explorer.figures import (
 )
 from explorer.layer_views import CHANCE, RANGES, Morph, Readable
 
+GLIDE = 70
+"""Milliseconds in which points move to the next layer; with the drawing, a step then takes less than 150."""
 _SHIFTS = ("#e4572e", "#2e86ab", "#8f6bd1", "#c98a04", "#2f9e6e", "#7d8597")
 _PLACES = ["top center", "bottom center", "middle right", "middle left", "top left", "bottom right"] * 2
 """Of prompts' names beside their means, which lie close together."""
@@ -75,7 +77,7 @@ def morph(view: Morph, layer: int, words: list[str]) -> str:
     for axis, bounds in zip(("xaxis", "yaxis"), RANGES, strict=True):
         figure.update_layout({axis: {"range": bounds, "showticklabels": False, "ticks": "", "title": None}})
     figure.update_layout(margin={"l": 8, "r": 8, "t": 8, "b": 8})
-    return _with_frames(figure, layer, [_morph_frame(view, k) for k in range(len(view.frames))])
+    return _with_frames(figure, layer, [_morph_frame(view, k) for k in range(len(view.frames))], GLIDE)
 
 
 def chart(view: Readable, layer: int) -> str:
@@ -114,7 +116,7 @@ def chart(view: Readable, layer: int) -> str:
     base = {key: value for key, value in _base("layers-chart").items() if key not in ("xaxis", "yaxis")}
     flat = {"orientation": "h", "x": 0, "font": {"size": 12}, "bgcolor": "rgba(0,0,0,0)"}
     figure.update_layout(
-        base, hovermode="x unified", margin={"l": 40, "r": 10, "t": 24, "b": 84},
+        base, hovermode="x unified", margin={"l": 40, "r": 10, "t": 24, "b": 76},
         legend={**flat, "y": 1.0, "yanchor": "top"}, legend2={**flat, "y": -0.15, "yanchor": "top"},
     )  # fmt: skip
     figure.update_xaxes(range=[-0.4, view.last + 0.4], gridcolor=_GRID, zeroline=False, dtick=4)
@@ -126,7 +128,7 @@ def chart(view: Readable, layer: int) -> str:
                         tickvals=[0.1, 0.2, 0.5, 1, 2, 5, 10, 20])  # fmt: skip
     figure.update_annotations(font={"size": 13}, x=0, xanchor="left")
     frames = [_marker_frame(layer, ranges, markers) for layer in layers]
-    return _with_frames(figure, layer, frames)
+    return _with_frames(figure, layer, frames, 0)
 
 
 def _morph_frame(view: Morph, layer: int) -> dict[str, Any]:
@@ -146,11 +148,11 @@ def _marker_frame(layer: int, ranges: list[tuple[float, float]], first: int) -> 
     }
 
 
-def _with_frames(figure: go.Figure, layer: int, frames: list[dict[str, Any]]) -> str:
+def _with_frames(figure: go.Figure, layer: int, frames: list[dict[str, Any]], glide: int) -> str:
     told = json.loads(figure.to_json())
     for trace, data in zip(frames[layer]["traces"], frames[layer]["data"], strict=True):
         told["data"][trace].update(data)
-    return json.dumps({**told, "frames": frames, "at": layer})
+    return json.dumps({**told, "frames": frames, "at": layer, "glide": glide})
 
 
 def _line(layers, values, name, colour, dash="solid", spans=None, size=0):  # fmt: skip
