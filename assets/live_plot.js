@@ -1,7 +1,10 @@
 // One plot: draws props.value (a figure's json) into the node that is there, at each change.
+// A figure may bring frames ({traces, data}), the number of the one it shows, and the milliseconds of a
+// glide: the event `frame` with another number glides there, in the browser alone.
 const host = element.querySelector('.live-plot');
 const still = window.matchMedia('(prefers-reduced-motion: reduce)');
 let drawn = false, busy = false, again = false;
+let frames = [], glideTime = 0, at = null, wanted = null, gliding = false;
 
 function dressed(figure) {
   const dark = document.body.classList.contains('dark');
@@ -24,6 +27,11 @@ function dressed(figure) {
 
 async function render() {
   const figure = JSON.parse(props.value);
+  frames = figure.frames || [];
+  glideTime = figure.glide || 0;
+  delete figure.frames;
+  if (!(at in frames)) at = figure.at ?? null;
+  if (at in frames) frames[at].traces.forEach((trace, k) => Object.assign(figure.data[trace], frames[at].data[k]));
   const config = {responsive: true, displaylogo: false, scrollZoom: false,
     modeBarButtonsToRemove: ['toImage', 'select2d', 'lasso2d', 'autoScale2d', 'hoverClosestCartesian', 'hoverCompareCartesian',
       'toggleSpikelines', 'zoom2d', 'pan2d', 'zoom3d', 'pan3d', 'orbitRotation', 'tableRotation',
@@ -38,6 +46,28 @@ async function render() {
   new ResizeObserver(() => { if (element.offsetParent) Plotly.Plots.resize(host); }).observe(element);
   new MutationObserver(draw).observe(document.body, {attributeFilter: ['class']});
 }
+
+// Numbers that come faster than they can be drawn are passed over, all but the last.
+async function glide(number) {
+  wanted = number;
+  if (gliding) return;
+  gliding = true;
+  try {
+    while (wanted !== null) {
+      const next = wanted;
+      wanted = null;
+      at = next;
+      if (!(at in frames)) continue;  // a figure that is still to come begins there
+      if (!drawn || busy) { again = true; continue; }  // the next drawing begins at `at`
+      const duration = still.matches ? 0 : glideTime;
+      const moved = Plotly.animate(host, {data: frames[at].data, traces: frames[at].traces},
+        {mode: 'immediate', transition: {duration, easing: 'cubic-in-out'}, frame: {duration, redraw: false}});
+      // A drawing in between ends a glide without a word.
+      await Promise.race([moved.catch(() => {}), new Promise(done => setTimeout(done, 600))]);
+    }
+  } finally { gliding = false; }
+}
+host.addEventListener('frame', event => glide(event.detail));
 
 async function draw() {
   if (!element.isConnected) return;
