@@ -11,7 +11,9 @@ from explorer.lessons.numbers import Line, clipped, dividing_line, left_over, ow
 from explorer.lessons.step import Choice, Chosen, Question, Step, Target
 from explorer.views import Cloud
 
-_PAIRS = ((1, 2), (1, 4), (3, 4), (5, 6))
+_PAIRS = ((1, 2), (3, 4), (5, 6))
+_CLEAR = 0.7
+"""Share on the right side from which the groups count as apart in a picture."""
 _PROMPTS = ("none", "template", "default")
 
 
@@ -81,7 +83,8 @@ def _draw(material: Material, chosen: Chosen) -> go.Figure:
 def _notice(material: Material, chosen: Chosen) -> str:
     cloud, xy, line = _seen(material, chosen)
     right, count = own_side(line, xy, cloud.harmful), len(xy)
-    return text.APART_NOTICE.format(right=right, count=count, coin=count // 2)
+    moral = text.APART_MORALS[right >= _CLEAR * count]
+    return text.APART_NOTICE.format(right=right, count=count, coin=count // 2, moral=moral)
 
 
 def _question(material: Material, chosen: Chosen) -> Question:

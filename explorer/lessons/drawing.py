@@ -85,11 +85,11 @@ def arrow(made: go.Figure, start: np.ndarray, end: np.ndarray, colour: str, widt
     )  # fmt: skip
 
 
-def label(made: go.Figure, place: np.ndarray, said: str, colour: str, **options) -> None:
-    """Words at a place in data units."""
+def label(made: go.Figure, place: np.ndarray, said: str, colour: str, size: int = TYPE) -> None:
+    """Words at a place in data units; size in pixels."""
     made.add_annotation(
         x=float(place[0]), y=float(place[1]), text=said, showarrow=False,
-        font={"color": colour, "size": TYPE, "shadow": "auto"}, **options,
+        font={"color": colour, "size": size, "shadow": "auto"},
     )  # fmt: skip
 
 

@@ -106,7 +106,9 @@ def _question(material: Material, chosen: Chosen) -> Question:
     before, after = _clouds(material, chosen)
     rates = refused(before), refused(after)
     way = direction(*rates)
-    why = text.MOVES_WHY.format(before=rates[0], after=rates[1], moral=text.MOVES_MORAL[way])
+    kept = way == "less" and "template" in before.prompt and "template" in after.prompt
+    moral = text.MOVES_MORAL["less with it" if kept else way]
+    why = text.MOVES_WHY.format(before=rates[0], after=rates[1], moral=moral)
     return Question(
         text.MOVES_ASK.format(before=before.prompt, after=after.prompt),
         tuple(option.format(near=NEAR) for option in text.MOVES_OPTIONS),

@@ -45,7 +45,7 @@ def _draw(material: Material, chosen: Chosen) -> go.Figure:
             if kept
         ]
         made.add_trace(drawing.points(
-            xy[rows], customdata=data, opacity=0.85,
+            xy[rows], customdata=data, opacity=0.6,
             hovertemplate="%{customdata[0]}<br>%{customdata[1]}<extra>" + kind + "</extra>",
             marker={"color": colour, "size": 9, "symbol": drawing.shapes_of(cloud.refusal_rate[rows])},
         ))  # fmt: skip
@@ -56,9 +56,10 @@ def _draw(material: Material, chosen: Chosen) -> go.Figure:
     aside = np.array([-unit[1], unit[0]]) * 400
     made.add_trace(drawing.points(np.stack([foot - aside, foot + aside]), mode="lines", hoverinfo="skip",
                                   line={"color": drawing.DIRECTION, "width": 3, "dash": "dash"}))  # fmt: skip
-    tip = foot + unit * 0.22 * (along[1] - along[0])
-    drawing.arrow(made, foot, tip, drawing.DIRECTION)
-    drawing.label(made, tip + 0.05 * unit * (along[1] - along[0]), "<b>w</b>", drawing.DIRECTION)
+    tip = foot + unit * 0.3 * (along[1] - along[0])
+    for colour, width in (("#ffffff", 9.0), (drawing.DIRECTION, 5.0)):
+        drawing.arrow(made, foot, tip, colour, width)
+    drawing.label(made, tip + 0.06 * unit * (along[1] - along[0]), "<b>w</b>", drawing.DIRECTION, 20)
     scores = line.sides(xy)
     reach = float(np.abs(scores).max()) * 1.1
     curve = np.linspace(-reach, reach, 60)

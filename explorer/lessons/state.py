@@ -37,7 +37,7 @@ def _draw(material: Material, chosen: Chosen) -> go.Figure:
             hovertemplate="number %{customdata}: %{z:.2f}<extra></extra>",
         ))  # fmt: skip
         made.add_annotation(
-            text=f"<b>{drawing.KINDS[whole.harmful]}</b>: {drawing.wrapped(whole.query, 64)}",
+            text=f"<b>{drawing.KINDS[whole.harmful]}</b>: {drawing.wrapped(whole.query, 50)}",
             showarrow=False,
             x=0, xref="paper", xanchor="left", align="left", y=1.0 if place == 0 else 0.46, yref="paper",
             yanchor="bottom", font={"size": 13, "color": drawing.COLOURS[whole.harmful]},

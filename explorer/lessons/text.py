@@ -2,8 +2,8 @@
 
 NAME = "Learn"
 INTRO = (
-    "All numbers of this tour were recorded from {model}: it needs no model, and loads none. Change "
-    "anything: pictures, questions and their answers are computed from what is shown."
+    "No model is needed here: all numbers were recorded from {model}. Change anything; pictures, questions "
+    "and their answers follow."
 )
 STEP = "Step"
 BACK, NEXT = "Back", "Next"
@@ -20,11 +20,11 @@ TRY = {"explore": "Try it in Explore", "optimise": "Try it in Optimise", "evalua
 PLAY = "Play the run"
 HARMFUL, HARMLESS = "harmful", "harmless"
 PROMPT_NAMES = {
-    "none": "none: no prompt at all",
-    "template": "template: the model's own identity",
-    "default": "default: a long human prompt",
-    "mistral": "mistral: another human prompt",
-    "short": "short: two human sentences",
+    "none": "none: no prompt",
+    "template": "template: its identity",
+    "default": "default: human, long",
+    "mistral": "mistral: human",
+    "short": "short: human, short",
     "template+short": "template+short: both",
 }
 
@@ -62,13 +62,13 @@ PCA_SAYS = (
 )
 PCA_FIGURE = "Four points, a line through their mean, and the points' shadows on the line"
 PCA_SETS = "Points"
-PCA_SET_NAMES = {"rising": "rising", "flat": "flat", "falling": "falling", "outlier": "one far away",
-                 "square": "a square"}  # fmt: skip
+PCA_SET_NAMES = {"rising": "rising", "flat": "flat", "falling": "falling", "outlier": "far point",
+                 "square": "square"}  # fmt: skip
 PCA_POINT = "Move point"
 PCA_X, PCA_Y = "its x", "its y"
 PCA_ANGLE = "Turn the line (degrees)"
-PCA_SHOW = "Show"
-PCA_SHOW_CHOICES = (("my line", "line"), ("components", "components"))
+PCA_SHOW = "Show components"
+PCA_SHOW_CHOICES = (("no", "line"), ("yes", "components"))
 PCA_CAUGHT, PCA_BEST = "your line", "best"
 PCA_SHARE = "share of the spread (%)"
 PCA_NOTICE = (
@@ -89,7 +89,7 @@ PCA_HINT = "Turn the line and watch the bar below the picture: it is longest at 
 
 # 3 ---------------------------------------------------------------------------------------------------
 APART_NAME = "Already apart"
-APART_TITLE = "Harmful and harmless are already apart"
+APART_TITLE = "Harmful and harmless lie apart"
 APART_SAYS = (
     "<p>Now real states: {count} questions, half of them harmful. Each shares a word with a partner of the "
     "other kind. PCA found {m} components among {size:,} numbers; it knew who is whose partner, but not who "
@@ -104,8 +104,12 @@ APART_PROMPT = "Asked under"
 APART_AXES = "Components shown"
 APART_NOTICE = (
     "With these two components the line has {right} of {count} questions on the right side; a coin would "
-    "have {coin}. And nobody has asked the model to tell them apart."
+    "have {coin}. {moral}"
 )
+APART_MORALS = {
+    True: "And nobody has asked the model to tell them apart.",
+    False: "Along these components harmful and harmless hardly differ.",
+}
 APART_ASK = "How much of the differences between states is left out of this picture?"
 APART_WHY = (
     "Components {first} and {second} hold {shown:.0%}, so {left:.0%} is not in this picture. All {m} "
@@ -148,6 +152,7 @@ MOVES_MORAL = {
     "more": "Here the prompt does what its author wanted.",
     "less": "A prompt that asks for safety made this model less safe: it pushed out the identity that the "
     "model was trained with.",
+    "less with it": "Even beside the identity the added words lowered refusals a little.",
     "same": "It moved every question far, but not towards a refusal. Size is not direction.",
 }
 MOVES_HINT = (
@@ -273,7 +278,7 @@ COST_OPTIONS = (
     "The trained prompt refuses fewer of them, beyond chance",
     "This many questions cannot tell the two apart",
 )
-COST_WHY = "The difference is {gain:+.0f} points, with a 95% interval from {low:+.0f} to {high:+.0f}. {moral}"
+COST_WHY = "The difference is {gain:+.0f} points, with a 95% interval from {low:+.1f} to {high:+.1f}. {moral}"
 COST_MORALS = (
     "Zero is not inside, so chance alone is an unlikely cause.",
     "Zero is not inside, so chance alone is an unlikely cause.",

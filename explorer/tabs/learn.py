@@ -56,11 +56,13 @@ def build() -> Learn | None:
     begun = first.start(material)
     steps = gr.Radio(_names([]), value=0, label=text.STEP, elem_id="tour-steps", show_label=False,
                      container=False)  # fmt: skip
+    intro = text.INTRO.format(model=html.escape(material.model))
+    gr.HTML(f"<p class='quiet'>{intro}</p>", elem_id="tour-intro", padding=False)
     controls: list[dict[str, Any]] = []
     groups: list[gr.Column] = []
     with gr.Row(elem_id="tour"):
         with gr.Column(elem_id="tour-say"):
-            says = gr.HTML(_says(first, 0, material), elem_id="tour-says")
+            says = gr.HTML(_says(first, 0, material), elem_id="tour-says", padding=False)
             for index, step in enumerate(STEPS):
                 with gr.Column(visible=index == 0, elem_classes="tour-controls") as group:
                     controls.append(_widgets(step.controls(material), index))
@@ -68,21 +70,20 @@ def build() -> Learn | None:
                         play = gr.Button(text.PLAY, size="sm", elem_id="tour-play")
                 groups.append(group)
         with gr.Column(elem_id="tour-picture"):
-            plot = live_plot("The figure of this step", first.draw(material, begun).to_json(), 480,
+            plot = live_plot("The figure of this step", first.draw(material, begun).to_json(), 470,
                              elem_id="tour-plot")  # fmt: skip
-            notice = gr.HTML(_notice(first, material, begun), elem_id="tour-notice")
+            notice = gr.HTML(_notice(first, material, begun), elem_id="tour-notice", padding=False)
         with gr.Column(elem_id="tour-ask"):
             asked = first.question(material, begun)
             answers = gr.Radio(_options(asked.options), value=None, label=asked.ask, elem_id="tour-question")
             with gr.Row(elem_id="tour-buttons"):
                 check = gr.Button(text.CHECK, variant="primary", elem_id="tour-check", min_width=90)
                 tries = gr.Button(text.TRY["explore"], elem_id="tour-try", min_width=150)
-            feedback = gr.HTML(elem_id="tour-feedback")
+            feedback = gr.HTML(elem_id="tour-feedback", padding=False)
             with gr.Row(elem_id="tour-move"):
                 back = gr.Button(text.BACK, interactive=False, elem_id="tour-back", min_width=90)
-                position = gr.HTML(_position(Tour()), elem_id="tour-position", min_width=140)
+                position = gr.HTML(_position(Tour()), elem_id="tour-position", min_width=140, padding=False)
                 onward = gr.Button(text.NEXT, variant="primary", elem_id="tour-next", min_width=90)
-    gr.HTML(f"<p class='quiet'>{text.INTRO.format(model=html.escape(material.model))}</p>")
 
     everything = [widget for each in controls for widget in each.values()]
     told = [tour, *everything]
