@@ -75,10 +75,8 @@ def percent(option):
 
 @pytest.mark.parametrize("step", STEPS, ids=[step.name for step in STEPS])
 def test_every_setting_can_be_drawn_and_asked(step, seen):
-    for chosen in settings(step, seen, 20):
-        for solved in (False, True):
-            drawn = json.loads(step.draw(seen, {**chosen, "solved": solved}).to_json())
-            assert "NaN" not in json.dumps(drawn)
+    for number, chosen in enumerate(settings(step, seen, 5)):
+        assert "NaN" not in step.draw(seen, {**chosen, "solved": number % 2 == 1}).to_json()
         question = step.question(seen, chosen)
         assert 0 <= question.right < len(question.options)
         assert len(set(question.options)) == len(question.options) >= 2
@@ -90,7 +88,7 @@ def test_every_setting_can_be_drawn_and_asked(step, seen):
 
 @pytest.mark.parametrize("step", STEPS, ids=[step.name for step in STEPS])
 def test_the_number_of_traces_stays_so_that_points_glide(step, seen):
-    counts = {len(step.draw(seen, chosen).data) for chosen in settings(step, seen, 12)}
+    counts = {len(step.draw(seen, chosen).data) for chosen in settings(step, seen, 4)}
     assert len(counts) == 1
 
 
