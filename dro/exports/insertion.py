@@ -1,0 +1,232 @@
+"""A chat template that writes the safety prompt itself, as tokens that nobody else can write.
+
+The tokenizer gets one special token for each vector; each begins with a private-use character, MARK. The
+new template renders the model's own with all tokens standing where the safety prompt stands, finds them
+again, and strips MARK from all else: whatever a client sends, the tokens occur once, in order, and whole.
+
+Tokenizers differ in what they make of text beside a special token, and templates in whether they take a
+system message. So ways are tried until one gives the very ids that the prompt was trained with.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from tokenizers import AddedToken, Tokenizer
+
+from dro.encoding import encoder
+from dro.errors import ModelError
+from dro.models import ChatModel
+from dro.prompts import SafetyPrompt
+from dro.rendering import Rendering
+
+MARK = "\ue0d0"
+PROBES = ("Hello", "How do I bake bread?", "Name 3 colours:\n- red, ...", "{{ 'x' }} é 🎉")
+_CUTS = range(4)
+"""Characters that a token at the slot's edge may take of the text beside it."""
+
+# What stands around the model's own template. Set blocks give back the text that was written within.
+_BEFORE = """\
+{%- set dro_prompt = RUN -%}
+{%- set dro_own = '' -%}
+{%- if messages and messages[0]['role'] in ['system', 'developer'] -%}
+{%- set dro_own = messages[0]['content'] or '' -%}
+{%- set messages = messages[1:] -%}
+{%- endif -%}
+{%- if dro_own is not string -%}
+{%- set dro_own = dro_own | map(attribute='text') | join('\\n') -%}
+{%- endif -%}
+{%- set dro_head = dro_prompt ~ ('\\n\\n' ~ dro_own if dro_own else '') -%}
+"""
+_AS_SYSTEM = "{%- set messages = [{'role': 'system', 'content': dro_head}] + messages -%}\n"
+_IN_USER = """\
+{%- if messages and messages[0]['role'] == 'user' -%}
+{%- set dro_said = messages[0]['content'] -%}
+{%- if dro_said is not string -%}
+{%- set dro_said = dro_said | map(attribute='text') | join('\\n') -%}
+{%- endif -%}
+{%- set messages = [dict(messages[0], content=dro_head ~ '\\n\\n' ~ dro_said)] + messages[1:] -%}
+{%- endif -%}
+"""
+_AROUND = """\
+{%- set dro_written -%}{{- '' -}}TEMPLATE{{- '' -}}{%- endset -%}
+{%- if dro_prompt not in dro_written -%}
+{{- raise_exception('The safety prompt found no place in this conversation.') -}}
+{%- endif -%}
+{%- set dro_parts = dro_written.split(dro_prompt, 1) -%}
+"""
+_WHOLE = """\
+{{- (dro_parts[0][:(dro_parts[0] | length) - HEAD_CUT] | replace(MARK, '')) ~ dro_prompt
+~ (dro_parts[1][(0 if dro_own else MIDDLE_CUT):] | replace(MARK, '')) -}}
+"""
+_REST = """\
+{%- if dro_own -%}
+{{- raise_exception('The safety prompt takes the place of a system message here; send none.') -}}
+{%- endif -%}
+{{- dro_parts[1][MIDDLE_CUT:] | replace(MARK, '') -}}
+"""
+
+
+@dataclass(frozen=True)
+class Insertion:
+    """A tokenizer with such a template.
+
+    Attributes
+    ----------
+    wanted: queries and the ids that it writes for them. ids: of the prompt's tokens, vector by vector.
+    stands_alone: whether it is the model's own template with a system message that holds nothing else.
+    """
+
+    tokenizer: Any
+    wanted: Mapping[str, list[int]]
+    ids: tuple[int, ...] = ()
+    stands_alone: bool = False
+
+
+def insertion(model: ChatModel, prompt: SafetyPrompt) -> Insertion:
+    """A copy of the model's tokenizer with a token for each vector and a template that writes them.
+
+    Raises
+    ------
+    ModelError: no way gives the ids that the prompt was trained with.
+    """
+    assert prompt.vectors is not None
+    names = [f"{MARK}soft_prompt_{number}|" for number in range(len(prompt.vectors))]
+    prefix = encoder(model).prefix(prompt.text)
+    _check_free(model)
+    # Where a space is put before all that follows a special token, tokens that are found after that was
+    # done, with a space of their own, leave the text around them as it was.
+    runs = ((False, "".join(names)), (True, " " + " ".join(names)), (True, " ".join(names)))
+    for spaced, run in runs:
+        tokenizer, ids = _with_tokens(model.tokenizer, names, spaced)
+        before = [*prefix.head, *ids, *prefix.middle]
+        wanted = {probe: before + encoder(model).own(prompt.text, probe) for probe in PROBES}
+        for own, template in _templates(model):
+            for head_cut, middle_cut in product(_CUTS, _CUTS):
+                whole = _filled(_WHOLE, HEAD_CUT=head_cut, MIDDLE_CUT=middle_cut)
+                tokenizer.chat_template = _written(template, run) + whole
+                if gives(tokenizer, wanted):
+                    alone = own and not (spaced or head_cut or middle_cut)
+                    return Insertion(tokenizer, wanted, tuple(ids), alone)
+    raise _no_way(model)
+
+
+def rest(model: ChatModel, prompt: SafetyPrompt) -> Insertion:
+    """A copy of the model's tokenizer whose template writes what follows the middle: a query's own tokens.
+
+    For servers that are given everything before it as vectors. Raises ModelError as `insertion` does.
+    """
+    _check_free(model)
+    wanted = {probe: encoder(model).own(prompt.text, probe) for probe in PROBES}
+    middle = len(model.rendering.pieces(prompt.text)[1])
+    for tokenizer in (copy.deepcopy(model.tokenizer), _without_first_space(model.tokenizer)):
+        for _, template in _templates(model):
+            for cut in sorted(range(max(0, middle - 3), middle + 4), key=lambda cut: abs(cut - middle)):
+                written = _written(template, f"{MARK}soft_prompt|")
+                tokenizer.chat_template = written + _filled(_REST, MIDDLE_CUT=cut)
+                if gives(tokenizer, wanted):
+                    return Insertion(tokenizer, wanted)
+    raise _no_way(model)
+
+
+def _templates(model: ChatModel) -> Iterator[tuple[bool, str]]:
+    """(whether it is the model's own with a system message, template up to what is written)."""
+    own = model.tokenizer.chat_template
+    if isinstance(own, dict):
+        own = own.get("default")
+    if own:
+        yield True, _BEFORE + _AS_SYSTEM + _around(own)
+        yield False, _BEFORE + _IN_USER + _around(own)
+    stated = _from_rendering(model.rendering, model.tokenizer.bos_token, model.tokenizer.eos_token)
+    yield False, _BEFORE + _AS_SYSTEM + _around(stated)
+
+
+def _written(template: str, run: str) -> str:
+    # Once, at the head: what follows is the model's own text.
+    return template.replace("RUN", json.dumps(run, ensure_ascii=False), 1)
+
+
+def _around(template: str) -> str:
+    # jinja drops one line break at a template's end; within a block it would be kept.
+    inner = template.removesuffix("\n")
+    return _filled(_AROUND).replace("TEMPLATE", inner, 1)
+
+
+def _from_rendering(rendering: Rendering, bos: str | None, eos: str | None) -> str:
+    """A chat template out of a rendering; later turns are the turn without a system segment."""
+    head, middle, tail = (json.dumps(piece) for piece in rendering.pieces(""))
+    before, _, after = rendering.pieces(None)
+    again = before.removeprefix(bos) if bos else before
+    first = f"{head} ~ messages[0]['content'] ~ {middle} ~ m['content'] ~ {tail}"
+    return (
+        "{%- for m in messages -%}{%- if m['role'] == 'user' -%}"
+        f"{{%- if loop.index0 == 1 -%}}{{{{- {first} -}}}}"
+        f"{{%- else -%}}{{{{- {json.dumps(again)} ~ m['content'] ~ {json.dumps(after)} -}}}}{{%- endif -%}}"
+        f"{{%- elif m['role'] == 'assistant' -%}}{{{{- m['content'] ~ {json.dumps(eos or '')} -}}}}"
+        "{%- endif -%}{%- endfor -%}"
+    )
+
+
+def _filled(template: str, **values: Any) -> str:
+    for name, value in {"MARK": MARK, **values}.items():
+        template = template.replace(name, json.dumps(value, ensure_ascii=False))
+    return template
+
+
+def _with_tokens(tokenizer: Any, names: list[str], spaced: bool) -> tuple[Any, list[int]]:
+    made = copy.deepcopy(tokenizer)
+    made.add_tokens(
+        [AddedToken(name, special=True, normalized=spaced) for name in names], special_tokens=True
+    )
+    return made, made.convert_tokens_to_ids(names)
+
+
+def gives(tokenizer: Any, wanted: Mapping[str, list[int]]) -> bool:
+    """Whether a tokenizer's chat template writes these ids for these queries."""
+    for probe, ids in wanted.items():
+        try:
+            found = tokenizer.apply_chat_template(
+                [{"role": "user", "content": probe}], tokenize=True, add_generation_prompt=True,
+                return_dict=False,
+            )  # fmt: skip
+        except Exception:  # templates refuse roles with errors of their own choosing
+            return False
+        if list(found) != ids:
+            return False
+    return True
+
+
+def _without_first_space(tokenizer: Any) -> Any:
+    """A copy that puts no space at the head of a text: what it is given goes on in the middle of one."""
+    made = copy.deepcopy(tokenizer)
+    state = json.loads(made.backend_tokenizer.to_str())
+    normalizer = state.get("normalizer") or {}
+    parts = normalizer.get("normalizers", [normalizer])
+    kept = [part for part in parts if part.get("type") not in (None, "Prepend")]
+    state["normalizer"] = {"type": "Sequence", "normalizers": kept} if kept else None
+    before = state.get("pre_tokenizer") or {}
+    for part in before.get("pretokenizers", [before]):
+        if part.get("type") == "Metaspace":
+            part["prepend_scheme"] = "never"
+    made._tokenizer = Tokenizer.from_str(json.dumps(state))
+    return made
+
+
+def _check_free(model: ChatModel) -> None:
+    if any(MARK in token for token in model.tokenizer.get_vocab()):
+        raise ModelError(
+            f"The vocabulary of {model.name} uses U+E0D0, which marks the prompt's tokens.",
+            "Export with --to safetensors.",
+        )
+
+
+def _no_way(model: ChatModel) -> ModelError:
+    return ModelError(
+        f"The tokenizer of {model.name} cannot be made to write the tokens that the prompt was trained with.",
+        "Export with --to safetensors, and serve with this program.",
+    )
