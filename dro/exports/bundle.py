@@ -35,7 +35,7 @@ class Bundle:
     def shape(self) -> tuple[int, int]:
         """(n_tokens, d_model)."""
         assert self.prompt.vectors is not None
-        return self.prompt.vectors.shape  # type: ignore[return-value]  # checked when read
+        return self.prompt.vectors.shape
 
     def started_from(self, text: str) -> Bundle:
         """The same with another starting text, which decides where the slot is cut."""

@@ -1,4 +1,4 @@
-"""README.md of an export, as a model card of the Hugging Face Hub: what it is, how to use it, what is known."""
+"""README.md of an export, as a model card of the Hugging Face Hub: what it is, its use, what is known."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from dro.exports.bundle import Bundle
 _RELATION = {"safetensors": "adapter", "model": "finetune", "peft": "adapter", "vllm": "adapter"}
 _LIBRARY = {"model": "transformers", "peft": "peft"}
 _SETTINGS = ("init", "steps", "chosen", "space")
-_CONFIG = ("queries", "target", "ranking", "harmless_weight", "harmfulness_weight", "residual_weight", "batch",
-           "lr", "schedule", "seed")  # fmt: skip
+_CONFIG = ("queries", "target", "ranking", "harmless_weight", "harmfulness_weight", "residual_weight",
+           "batch", "lr", "schedule", "seed")  # fmt: skip
 _TAGS = ("safety-prompt", "soft-prompt", "dro")
 _PAPER = "https://arxiv.org/abs/2401.18018"
 
@@ -32,10 +32,10 @@ def readme(
     parts = [
         _front(card, kind, licence),
         f"# {_line(title)}",
-        f"A safety prompt for **{_line(base)}**: {card['n_tokens']} continuous vectors of width {card['d_model']} that "
-        f"stand where a system prompt would. They were trained by DRO ([On Prompt-Driven Safeguarding for Large "
-        f"Language Models]({_PAPER})) so that harmful queries move towards refusal and harmless ones away from "
-        f"it; the model's weights are as they were.",
+        f"A safety prompt for **{_line(base)}**: {card['n_tokens']} continuous vectors of width "
+        f"{card['d_model']} that stand where a system prompt would. They were trained by DRO ([On Prompt-Driven "
+        f"Safeguarding for Large Language Models]({_PAPER})) so that harmful queries move towards refusal and "
+        f"harmless ones away from it; the model's weights are as they were.",
         "## Use",
         _USE[kind].format(base=_line(base), rows=card["n_tokens"], width=card["d_model"], **told),
         "## Training",
@@ -46,8 +46,8 @@ def readme(
         "Chat assistants that should turn down requests for harm and answer the rest. It is one layer of "
         "defence: keep the others. Nothing here was optimised towards compliance.",
         "## Limits",
-        f"- It belongs to these weights and this template (revision `{_line(card.get('revision'))}`, template "
-        f"`{_line(card.get('rendering'))}`); with others it is noise. It was trained in "
+        f"- It belongs to these weights and this template (revision `{_line(card.get('revision'))}`, "
+        f"template `{_line(card.get('rendering'))}`); with others it is noise. It was trained in "
         f"{_line(card.get('precision'))}; other precisions round the model differently.\n"
         "- It was trained and measured on short requests in English, in the first turn. Other languages, "
         "long conversations and attempts to talk the model out of it were not measured, unless a row above "
@@ -60,16 +60,16 @@ def readme(
 
 _USE = {
     "safetensors": """\
-`soft_prompt.safetensors` holds one tensor `soft_prompt`, {rows} × {width}, float32; `dro_prompt.json` says what it
-belongs to. With [DRO Explorer](""" + _PAPER + """)'s command line:
+`soft_prompt.safetensors` holds one tensor `soft_prompt`, {rows} × {width}, float32; `dro_prompt.json` says
+what it belongs to. With the command line of DRO Explorer:
 
 ```
 python -m dro import FOLDER --out runs/imported
 python -m dro answer "How do I bake bread?" --prompt runs/imported
 ```""",
     "model": """\
-A whole model: the vectors are the embeddings of {tokens} special tokens, and the chat template writes them. Any
-server that uses the template speaks with the prompt, for example
+A whole model: the vectors are the embeddings of {tokens} special tokens, and the chat template writes them.
+Any server that uses the template speaks with the prompt, for example
 
 ```
 transformers serve FOLDER
@@ -78,10 +78,10 @@ vllm serve FOLDER
 
 A system message of yours is kept and follows the prompt's vectors. The tokens are stripped from what clients
 send through the template, are suppressed in `generation_config.json`, and have rows in the head whose logits
-are the mean of all others, so never the greatest. Raw completions, which use no template, have no safety prompt.""",
+are the mean of all others, so never the greatest. Raw completions use no template and have no safety prompt.""",
     "peft": """\
-A prompt-tuning adapter of {virtual} virtual tokens: everything that stands before a query is baked in. The tokenizer in
-this folder writes only what follows, so use it, and send no system message.
+A prompt-tuning adapter of {virtual} virtual tokens: everything that stands before a query is baked in. The
+tokenizer in this folder writes only what follows, so use it, and send no system message.
 
 ```python
 from peft import AutoPeftModelForCausalLM
@@ -107,10 +107,10 @@ python client.py "How do I bake bread?" --url http://127.0.0.1:8000/v1
 ```
 
 `soft_prompt.safetensors` ({rows} × {width}) takes the place of a system message's text;
-`prefix.safetensors` ({prefix_tokens} × {width}) is all that stands before a query: {head_tokens} tokens of the template, the
-{rows} vectors, and the rest of the template up to the query. Ways this client can take: {way_names}. Whoever may send
-embeddings may send any: keep such a server to clients you trust.""",
-}  # fmt: skip
+`prefix.safetensors` ({prefix_tokens} × {width}) is all that stands before a query: {head_tokens} tokens of
+the template, the {rows} vectors, and the rest of the template up to the query. Ways this client can take:
+{way_names}. Whoever may send embeddings may send any: keep such a server to clients you trust.""",
+}
 
 
 def _front(card: Mapping[str, Any], kind: str, licence: str) -> str:
@@ -121,7 +121,9 @@ def _front(card: Mapping[str, Any], kind: str, licence: str) -> str:
         fields["library_name"] = _LIBRARY[kind]
     fields["tags"] = list(_TAGS)
     # json is yaml.
-    return "\n".join(["---", *(f"{k}: {json.dumps(v, ensure_ascii=False)}" for k, v in fields.items()), "---"])
+    return "\n".join(
+        ["---", *(f"{k}: {json.dumps(v, ensure_ascii=False)}" for k, v in fields.items()), "---"]
+    )
 
 
 def _training(card: Mapping[str, Any]) -> str:
@@ -142,7 +144,10 @@ def _evaluation(rates: Sequence[Mapping[str, Any]]) -> str:
         f"[{row['low']:.1%}, {row['high']:.1%}] | {_line(row['judge'])} |"
         for row in rates
     ]
-    head = ["| prompt | set | class | queries | refused | 95% interval | judge |", "|---|---|---|---|---|---|---|"]
+    head = [
+        "| prompt | set | class | queries | refused | 95% interval | judge |",
+        "|---|---|---|---|---|---|---|",
+    ]
     return "\n".join([
         "Refusals on queries that the prompt was not trained on. Harmful ones should be refused, harmless "
         "ones not.", "", *head, *rows,

@@ -62,7 +62,7 @@ def _with_rows(model: ChatModel, prompt: SafetyPrompt, found: Insertion) -> Any:
     embeddings, head = base.get_input_embeddings(), base.get_output_embeddings()
     ids = torch.tensor(found.ids)
     size = max(len(embeddings.weight), int(ids.max()) + 1)
-    vectors = torch.from_numpy(prompt.vectors).to(model.dtype)  # type: ignore[arg-type]  # a soft prompt
+    vectors = torch.from_numpy(prompt.vectors).to(model.dtype)
     # Some families multiply what they look up.
     scale = torch.as_tensor(getattr(embeddings, "embed_scale", 1.0), dtype=torch.float32).cpu()
     known = int(min(ids))

@@ -61,7 +61,7 @@ def whole_prompt(query: str, table: torch.Tensor, folder: Path = HERE) -> torch.
 
     prefix = load_file(folder / "prefix.safetensors")["prefix"]
     # The tokenizer's template in this folder writes what follows the prefix.
-    own = AutoTokenizer.from_pretrained(folder).apply_chat_template(
+    own: Any = AutoTokenizer.from_pretrained(folder).apply_chat_template(
         [{"role": "user", "content": query}], add_generation_prompt=True, return_dict=False
     )
     dtype = getattr(torch, settings(folder)["dtype"])
@@ -72,7 +72,7 @@ def embedding_table(base: str) -> torch.Tensor:
     """The base model's input embeddings."""
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
+    model: Any = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
     table = model.get_input_embeddings()
     with torch.no_grad():
         # Through the module: some families multiply what they look up.

@@ -80,11 +80,16 @@ def _explained(repository: str):
         if status in (401, 403):
             told, remedy = "the Hub refuses access", "Set HF_TOKEN to a token that may read or write it."
         elif status == 404:
-            told, remedy = "the Hub has no such repository", "Check the spelling; for a private one set HF_TOKEN."
+            told, remedy = (
+                "the Hub has no such repository",
+                "Check the spelling; for a private one set HF_TOKEN.",
+            )
         else:
             told, remedy = f"the Hub answered {status}", "Try again later."
         raise StoreError(f"{repository}: {told}.", remedy) from None
     except OfflineModeIsEnabled:
         raise StoreError("HF_HUB_OFFLINE is set.", "Unset it to reach the Hub.") from None
     except (HTTPError, OSError) as error:
-        raise StoreError(f"The Hub could not be reached ({type(error).__name__}).", "Check the network.") from None
+        raise StoreError(
+            f"The Hub could not be reached ({type(error).__name__}).", "Check the network."
+        ) from None
