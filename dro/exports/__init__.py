@@ -7,3 +7,5 @@ vllm          a command and a client for prompt embeddings (`embeds`, `embeds_cl
 """
 
 FORMATS = ("safetensors", "model", "peft", "vllm")
+INNER = "soft_prompt"
+"""Folder for the vectors in a `model` export: beside the weights a server would take them for some."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from dro import prompts, store
 from dro.errors import DataError, StoreError
+from dro.exports import INNER
 from dro.held_out import FILE as HELD_OUT_FILE
 from dro.outline import Outline
 from dro.prompts import SafetyPrompt
@@ -49,6 +50,8 @@ def read(source: str | Path) -> Bundle:
     ------
     StoreError: a file is missing, damaged, or not what its card says.
     """
+    if (Path(source) / INNER).is_dir():
+        source = Path(source) / INNER
     vectors, card = prompts.read(source)
     text = card.get("init_text", prompts.HUMAN["short"])
     prompt = SafetyPrompt(str(source), text, vectors)

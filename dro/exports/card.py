@@ -33,11 +33,11 @@ def readme(
         _front(card, kind, licence),
         f"# {_line(title)}",
         f"A safety prompt for **{_line(base)}**: {card['n_tokens']} continuous vectors of width "
-        f"{card['d_model']} that stand where a system prompt would. They were trained by DRO ([On Prompt-Driven "
-        f"Safeguarding for Large Language Models]({_PAPER})) so that harmful queries move towards refusal and "
-        f"harmless ones away from it; the model's weights are as they were.",
+        f"{card['d_model']} that stand where a system prompt would. They were trained by DRO ([On "
+        f"Prompt-Driven Safeguarding for Large Language Models]({_PAPER})) so that harmful queries move "
+        f"towards refusal and harmless ones away from it; the model's weights are as they were.",
         "## Use",
-        _USE[kind].format(base=_line(base), rows=card["n_tokens"], width=card["d_model"], **told),
+        _USE[kind].format(**{"rows": card["n_tokens"], "width": card["d_model"], **told}),
         "## Training",
         _training(card),
         "## Evaluation",
@@ -78,7 +78,7 @@ vllm serve FOLDER
 
 A system message of yours is kept and follows the prompt's vectors. The tokens are stripped from what clients
 send through the template, are suppressed in `generation_config.json`, and have rows in the head whose logits
-are the mean of all others, so never the greatest. Raw completions use no template and have no safety prompt.""",
+are the mean of all others, so never the greatest. Raw completions use no template, so no safety prompt.""",
     "peft": """\
 A prompt-tuning adapter of {virtual} virtual tokens: everything that stands before a query is baked in. The
 tokenizer in this folder writes only what follows, so use it, and send no system message.

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dro import prompts
 from dro.errors import DataError, StoreError
+from dro.exports import INNER
 from dro.held_out import FILE as HELD_OUT_FILE
 
 PREFIX = "hub:"
@@ -57,9 +58,11 @@ def pull(source: str, folder: Path) -> Path:
     with _explained(repository):
         told = HfApi().model_info(repository, revision=revision or None, files_metadata=True)
         sizes = {file.rfilename: file.size or 0 for file in told.siblings or []}
-        if prompts.SOFT_PROMPT_FILE not in sizes:
+        inner = f"{INNER}/" if f"{INNER}/{prompts.SOFT_PROMPT_FILE}" in sizes else ""
+        wanted = [inner + name for name in _WANTED if inner + name in sizes]
+        if inner + prompts.SOFT_PROMPT_FILE not in wanted:
             raise StoreError(f"{repository} holds no {prompts.SOFT_PROMPT_FILE}.", "Name an exported prompt.")
-        for name in (name for name in _WANTED if name in sizes):
+        for name in wanted:
             if sizes[name] > _MOST_BYTES:
                 raise StoreError(f"{name} in {repository} has {sizes[name]:,} bytes.", "That is no prompt.")
             # By the commit that was looked at: another may come meanwhile.

@@ -10,7 +10,7 @@ from typing import Any
 
 from dro import outline, store
 from dro.errors import DataError, StoreError
-from dro.exports import FORMATS, bundle, card, hub
+from dro.exports import FORMATS, INNER, bundle, card, hub
 from dro.exports.bundle import Bundle
 from dro.models import ChatModel
 from dro.outline import Outline
@@ -68,13 +68,12 @@ def export(
     served = base or (known.hub_id if push and known.hub_id else known.source)
     with store.new_folder(folder) as made:
         how = _write(kind, taken, made, served, load)
-        bundle.write(taken, made, told)
+        bundle.write(taken, made / INNER if kind == "model" else made, told)
         title = f"Safety prompt for {known.hub_id or known.name}"
         text = card.readme(taken, told, kind, title, str(told["licence"]), how)
         store.write_bytes(made / "README.md", text.encode())
-    files = tuple(sorted(path.name for path in folder.iterdir()))
     address = hub.push(folder, push) if push else ""
-    return Exported(folder, files, tuple(warnings), address)
+    return Exported(folder, _files(folder), tuple(warnings), address)
 
 
 def _write(kind: str, taken: Bundle, made: Path, base: str, load: Callable[[], ChatModel]) -> dict[str, Any]:
@@ -119,4 +118,8 @@ def bring_in(source: str, folder: Path, known: Outline, init: str = "", force: b
     warnings = bundle.check(taken, known, force)
     with store.new_folder(folder) as made:
         bundle.write(taken, made, bundle.adopted(taken, known))
-    return Exported(folder, tuple(sorted(path.name for path in folder.iterdir())), tuple(warnings))
+    return Exported(folder, _files(folder), tuple(warnings))
+
+
+def _files(folder: Path) -> tuple[str, ...]:
+    return tuple(sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()))
