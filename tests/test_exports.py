@@ -191,6 +191,10 @@ def test_the_tokens_are_stripped_from_all_that_a_client_sends(case, out, text, p
     assert [i for i in ids if i >= count] == list(range(count, count + N_TOKENS))
     head = list(encoder(case.chat).prefix(HUMAN["short"]).head)
     assert ids[: len(head)] == head and ids[len(head)] == count
+    if place == "user" and text in HOSTILE[:2]:
+        # Gone without a trace.
+        messages[-1]["content"] = "a  b"
+        assert ids == tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
     if place == "system":
         # What is left of the operator's own words follows the vectors.
         assert "\n\na " in tokenizer.decode(ids)

@@ -2,7 +2,7 @@
 
 The tokenizer gets one special token for each vector; each begins with a private-use character, MARK. The
 new template renders the model's own with all tokens standing where the safety prompt stands, finds them
-again, and strips MARK from all else: whatever a client sends, the tokens occur once, in order, and whole.
+again, and strips them and MARK from all else: whatever a client sends, they occur once, in order, and whole.
 
 Tokenizers differ in what they make of text beside a special token, and templates in whether they take a
 system message. So ways are tried until one gives the very ids that the prompt was trained with.
@@ -61,8 +61,17 @@ _AROUND = """\
 {%- set dro_parts = dro_written.split(dro_prompt, 1) -%}
 """
 _WHOLE = """\
-{{- (dro_parts[0][:(dro_parts[0] | length) - HEAD_CUT] | replace(MARK, '')) ~ dro_prompt
-~ (dro_parts[1][(0 if dro_own else MIDDLE_CUT):] | replace(MARK, '')) -}}
+{%- macro dro_plain(text) -%}
+{%- set dro = namespace(text=text) -%}
+{%- if MARK in text -%}
+{%- for i in range(COUNT) -%}
+{%- set dro.text = dro.text | replace(MARK ~ 'soft_prompt_' ~ i ~ '|', '') -%}
+{%- endfor -%}
+{%- endif -%}
+{{- dro.text | replace(MARK, '') -}}
+{%- endmacro -%}
+{{- dro_plain(dro_parts[0][:(dro_parts[0] | length) - HEAD_CUT]) ~ dro_prompt
+~ dro_plain(dro_parts[1][(0 if dro_own else MIDDLE_CUT):]) -}}
 """
 _REST = """\
 {%- if dro_own -%}
@@ -108,7 +117,7 @@ def insertion(model: ChatModel, prompt: SafetyPrompt) -> Insertion:
         wanted = {probe: before + encoder(model).own(prompt.text, probe) for probe in PROBES}
         for own, template in _templates(model):
             for head_cut, middle_cut in product(_CUTS, _CUTS):
-                whole = _filled(_WHOLE, HEAD_CUT=head_cut, MIDDLE_CUT=middle_cut)
+                whole = _filled(_WHOLE, HEAD_CUT=head_cut, MIDDLE_CUT=middle_cut, COUNT=len(names))
                 tokenizer.chat_template = _written(template, run) + whole
                 if gives(tokenizer, wanted):
                     alone = own and not (spaced or head_cut or middle_cut)
