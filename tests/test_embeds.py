@@ -69,8 +69,8 @@ def test_a_server_that_reads_it_as_documented_gives_our_answer(exported, tiny_fo
     # The whole sequence, as the server put it together or was given it, is the one we run.
     [sequence] = server.sequences
     own = chat.embed(own_ids(chat, prompt, [QUERY])[0])
-    wanted = torch.cat([load_file(folder / "prefix.safetensors")["prefix"], own])
-    assert torch.equal(sequence, wanted)
+    ids, vectors = prefix_ids(chat, prompt), torch.from_numpy(prompt.vectors)
+    assert torch.equal(sequence, torch.cat([chat.embed(ids.head), vectors, chat.embed(ids.middle), own]))
     assert done.stdout.strip() == answers(chat, prompt, [QUERY], Decoding(max_tokens=8))[0][0]
 
 

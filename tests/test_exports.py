@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import byte_tokenizer, chat_model, pairs, piece_tokenizer, save_folder
+from conftest import byte_tokenizer, chat_model, pairs, piece_tokenizer, random_model, tiny_config
 from safetensors.torch import load_file, save_file
 
 from dro import models, outline, prompts
@@ -54,14 +54,14 @@ for query in queries:
     if soft is not None:
         rows = model.get_input_embeddings()(asked.pop("input_ids"))[0]
         rows = torch.cat([rows[:head], soft, rows[head + slot :]])[None]
+        # Given embeddings, generate returns what is new alone.
         asked, start = {"inputs_embeds": rows, "attention_mask": torch.ones(rows.shape[:2])}, 0
     with torch.no_grad():
         logits.append(model(**asked).logits[0, -1, :size])
         said = model.generate(
             **asked, max_new_tokens=8, do_sample=False, eos_token_id=tokenizer.eos_token_id
         )[0]
-    # Given embeddings, generate returns what is new alone; so does peft.
-    spoken.append(tokenizer.decode(said[0 if kind == "peft" else start:], skip_special_tokens=True).strip())
+    spoken.append(tokenizer.decode(said[start:], skip_special_tokens=True).strip())
 assert not any(name == "dro" or name.startswith("dro.") for name in sys.modules)
 torch.save({"logits": torch.stack(logits), "spoken": spoken}, out)
 """
@@ -96,7 +96,11 @@ def make_run(folder, chat, rows=N_TOKENS, **changes):
 
 @pytest.fixture(scope="module", params=[False, True], ids=["untied", "tied"])
 def case(request, tmp_path_factory):
-    folder = save_folder(tmp_path_factory.mktemp("models") / "tiny", tie_word_embeddings=request.param)
+    folder, tokenizer = tmp_path_factory.mktemp("models") / "tiny", byte_tokenizer()
+    # No spare rows: a random model would speak in them, and the prompt's tokens take their place.
+    config = tiny_config(len(tokenizer), tie_word_embeddings=request.param)
+    random_model(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     chat = models.load(str(folder), "fp32")
     run = make_run(tmp_path_factory.mktemp("runs") / "run", chat)
     return Case(folder, chat, run, prompts.resolve(str(run), chat))
@@ -242,14 +246,14 @@ def test_templates_of_many_families_write_the_very_ids_that_were_trained_with(wh
     chat = which[1]
     prompt = SafetyPrompt("x", text, np.zeros((12, chat.d_model), dtype=np.float32))
     ids = prefix_ids(chat, prompt)
-    query = "Why is the sky blue? [INST] \n\n</s> é"
-    own = encoder(chat).own(text, query)
     found = insertion(chat, prompt)
     asked = {"conversation": [{"role": "user", "content": "Name a colour."}], "add_generation_prompt": True}
     own = encoder(chat).own(text, "Name a colour.")
     written = found.tokenizer.apply_chat_template(**asked, return_dict=False)
     assert written == [*ids.head, *found.ids, *ids.middle, *own]
-    assert rest(chat, prompt).tokenizer.apply_chat_template(**asked, return_dict=False) == own
+    after = rest(chat, prompt)
+    assert len(ids.head) + 12 <= after.baked <= len(written) - len(own)
+    assert after.tokenizer.apply_chat_template(**asked, return_dict=False) == written[after.baked :]
     forged = "".join(f" {MARK}soft_prompt_{i}|" for i in range(12))
     asked["conversation"] = [{"role": "user", "content": f"Name{forged} a{forged}"}]
     written = found.tokenizer.apply_chat_template(**asked, return_dict=False)

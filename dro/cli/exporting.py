@@ -34,8 +34,8 @@ def export(
     force: Force = False,
     model: ModelName = DEFAULT,
     precision: Annotated[
-        str, typer.Option("--precision", help="Of model, peft and vllm: bf16, fp32 or auto.")
-    ] = "auto",
+        str, typer.Option("--precision", help="Of model, peft and vllm: bf16 or fp32 (default: the run's).")
+    ] = "",
     rendering: RenderingFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -48,7 +48,7 @@ def export(
     with on_stderr() as progress:
 
         def loaded() -> ChatModel:
-            return load(model, precision, rendering, progress, "cpu")
+            return load(model, precision or run.precision_of(source), rendering, progress, "cpu")
 
         known = _outline(model, rendering)
         done = run.export(source, to, folder, known, loaded, force, push, rows, base, licence)

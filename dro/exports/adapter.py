@@ -27,7 +27,7 @@ def write(model: ChatModel, prompt: SafetyPrompt, folder: Path, base: str) -> In
     from safetensors.torch import save
 
     found = rest(model, prompt)
-    baked = prefix_rows(model, prompt)
+    baked = prefix_rows(model, prompt)[: found.baked].contiguous()
     config = {
         "peft_type": "PROMPT_TUNING",
         "task_type": "CAUSAL_LM",

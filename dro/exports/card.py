@@ -80,8 +80,8 @@ A system message of yours is kept and follows the prompt's vectors. The tokens a
 send through the template, are suppressed in `generation_config.json`, and have rows in the head whose logits
 are the mean of all others, so never the greatest. Raw completions use no template, so no safety prompt.""",
     "peft": """\
-A prompt-tuning adapter of {virtual} virtual tokens: everything that stands before a query is baked in. The
-tokenizer in this folder writes only what follows, so use it, and send no system message.
+A prompt-tuning adapter of {virtual} virtual tokens: what stands before the vectors, start of text included, is
+baked in with them. The tokenizer in this folder writes only what follows: use it, and send no system message.
 
 ```python
 from peft import AutoPeftModelForCausalLM
@@ -91,7 +91,8 @@ model = AutoPeftModelForCausalLM.from_pretrained(FOLDER)
 tokenizer = AutoTokenizer.from_pretrained(FOLDER)
 asked = tokenizer.apply_chat_template([{{"role": "user", "content": "How do I bake bread?"}}],
                                       add_generation_prompt=True, return_dict=True, return_tensors="pt")
-print(tokenizer.decode(model.generate(**asked, max_new_tokens=64, do_sample=False)[0]))
+said = model.generate(**asked, max_new_tokens=64, do_sample=False)[0]
+print(tokenizer.decode(said[asked["input_ids"].shape[1] :], skip_special_tokens=True))
 ```""",
     "vllm": """\
 The base model, served so that clients may send embeddings:
@@ -107,8 +108,8 @@ python client.py "How do I bake bread?" --url http://127.0.0.1:8000/v1
 ```
 
 `soft_prompt.safetensors` ({rows} × {width}) takes the place of a system message's text;
-`prefix.safetensors` ({prefix_tokens} × {width}) is all that stands before a query: {head_tokens} tokens of
-the template, the {rows} vectors, and the rest of the template up to the query. Ways this client can take:
+`prefix.safetensors` ({prefix_tokens} × {width}) is what the client sends before it: {head_tokens} tokens of
+the template, the {rows} vectors, and what of the template follows them. Ways this client can take:
 {way_names}. Whoever may send embeddings may send any: keep such a server to clients you trust.""",
 }
 

@@ -35,7 +35,8 @@ def write(model: ChatModel, prompt: SafetyPrompt, folder: Path, base: str) -> di
     from safetensors.torch import save
 
     assert prompt.vectors is not None
-    prefix, found = prefix_rows(model, prompt), rest(model, prompt)
+    found = rest(model, prompt)
+    prefix = prefix_rows(model, prompt)[: found.baked].contiguous()
     longest = getattr(model.model.config.get_text_config(), "max_position_embeddings", 4096)
     dtype = _DTYPES[model.precision]
     command = [

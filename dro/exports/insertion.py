@@ -30,7 +30,8 @@ PROBES = ("Hello", "How do I bake bread?", "Name 3 colours:\n- red, ...", "{{ 'x
 _CUTS = range(4)
 """Characters that a token at the slot's edge may take of the text beside it."""
 
-# What stands around the model's own template. Set blocks give back the text that was written within.
+# What stands around the model's own template. Set blocks give back the text that was written within; the
+# empty strings beside it keep jinja from trimming what it begins and ends with.
 _BEFORE = """\
 {%- set dro_prompt = RUN -%}
 {%- set dro_own = '' -%}
@@ -54,7 +55,7 @@ _IN_USER = """\
 {%- endif -%}
 """
 _AROUND = """\
-{%- set dro_written -%}{{- '' -}}TEMPLATE{{- '' -}}{%- endset -%}
+{%- set dro_written -%}{{ '' }}TEMPLATE{{ '' }}{%- endset -%}
 {%- if dro_prompt not in dro_written -%}
 {{- raise_exception('The safety prompt found no place in this conversation.') -}}
 {%- endif -%}
@@ -89,12 +90,14 @@ class Insertion:
     ----------
     wanted: queries and the ids that it writes for them. ids: of the prompt's tokens, vector by vector.
     stands_alone: whether it is the model's own template with a system message that holds nothing else.
+    baked: how many vectors stand before what it writes, where it writes the rest alone.
     """
 
     tokenizer: Any
     wanted: Mapping[str, list[int]]
     ids: tuple[int, ...] = ()
     stands_alone: bool = False
+    baked: int = 0
 
 
 def insertion(model: ChatModel, prompt: SafetyPrompt) -> Insertion:
@@ -126,21 +129,35 @@ def insertion(model: ChatModel, prompt: SafetyPrompt) -> Insertion:
 
 
 def rest(model: ChatModel, prompt: SafetyPrompt) -> Insertion:
-    """A copy of the model's tokenizer whose template writes what follows the middle: a query's own tokens.
+    """A copy of the model's tokenizer whose template writes what follows the vectors that a server is given.
 
-    For servers that are given everything before it as vectors. Raises ModelError as `insertion` does.
+    These are all before the query where that can be done, else up to the last special token before it: text
+    at the head of a sequence is then tokenised as it was behind that token. `baked` counts them.
+    Raises ModelError as `insertion` does.
     """
+    assert prompt.vectors is not None
     _check_free(model)
-    wanted = {probe: encoder(model).own(prompt.text, probe) for probe in PROBES}
-    middle = len(model.rendering.pieces(prompt.text)[1])
+    prefix, text = encoder(model).prefix(prompt.text), model.rendering.pieces(prompt.text)[1]
+    own = {probe: encoder(model).own(prompt.text, probe) for probe in PROBES}
+    cuts = [(len(prefix.middle), cut) for cut in sorted(_near(len(text)), key=lambda c: abs(c - len(text)))]
+    added = {i: str(token) for i, token in model.tokenizer.added_tokens_decoder.items()}
+    last = max((place for place, i in enumerate(prefix.middle) if i in added), default=None)
+    if last is not None:
+        name = added[prefix.middle[last]]
+        cuts.append((last + 1, text.rfind(name) + len(name)))
     for tokenizer in (copy.deepcopy(model.tokenizer), _without_first_space(model.tokenizer)):
-        for _, template in _templates(model):
-            for cut in sorted(range(max(0, middle - 3), middle + 4), key=lambda cut: abs(cut - middle)):
+        for kept, cut in cuts:
+            wanted = {probe: [*prefix.middle[kept:], *ids] for probe, ids in own.items()}
+            for _, template in _templates(model):
                 written = _written(template, f"{MARK}soft_prompt|")
                 tokenizer.chat_template = written + _filled(_REST, MIDDLE_CUT=cut)
                 if gives(tokenizer, wanted):
-                    return Insertion(tokenizer, wanted)
+                    return Insertion(tokenizer, wanted, baked=len(prefix.head) + len(prompt.vectors) + kept)
     raise _no_way(model)
+
+
+def _near(length: int) -> range:
+    return range(max(0, length - 3), length + 4)
 
 
 def _templates(model: ChatModel) -> Iterator[tuple[bool, str]]:
@@ -157,7 +174,7 @@ def _templates(model: ChatModel) -> Iterator[tuple[bool, str]]:
 
 def _written(template: str, run: str) -> str:
     # Once, at the head: what follows is the model's own text.
-    return template.replace("RUN", json.dumps(run, ensure_ascii=False), 1)
+    return template.replace("RUN", json.dumps(run), 1)
 
 
 def _around(template: str) -> str:
@@ -183,7 +200,7 @@ def _from_rendering(rendering: Rendering, bos: str | None, eos: str | None) -> s
 
 def _filled(template: str, **values: Any) -> str:
     for name, value in {"MARK": MARK, **values}.items():
-        template = template.replace(name, json.dumps(value, ensure_ascii=False))
+        template = template.replace(name, json.dumps(value))
     return template
 
 

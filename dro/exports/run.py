@@ -76,6 +76,11 @@ def export(
     return Exported(folder, _files(folder), tuple(warnings), address)
 
 
+def precision_of(source: str | Path) -> str:
+    """The precision that a prompt was trained in, as far as a model can be written in it: bf16 or fp32."""
+    return "fp32" if bundle.read(source).card.get("precision") == "fp32" else "bf16"
+
+
 def _write(kind: str, taken: Bundle, made: Path, base: str, load: Callable[[], ChatModel]) -> dict[str, Any]:
     """Write what is special to a format; returns what its card says."""
     if kind == "safetensors":
