@@ -18,7 +18,8 @@ from dro.cli import main
 from dro.encoding import encoder
 from dro.errors import DroError, ModelError, StoreError
 from dro.exports import FORMATS, bundle, drop_in
-from dro.exports.insertion import MARK, insertion, rest
+from dro.exports.chat_template import MARK
+from dro.exports.insertion import insertion, rest
 from dro.generate import Decoding, answers
 from dro.prompts import HUMAN, SafetyPrompt
 from dro.registry import REGISTRY

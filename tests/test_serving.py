@@ -19,7 +19,7 @@ import torch
 from dro import data, models, prompts
 from dro.cli import main
 from dro.evaluate import evaluate
-from dro.exports.insertion import MARK
+from dro.exports.chat_template import MARK
 from dro.generate import Decoding, answers
 from dro.states import last_token_states
 

@@ -113,6 +113,7 @@ def evaluate(
     asked = [queries.limit(limit) for queries in [*(queries for queries, _ in named), *files]]
     if chat is not None and space is not None:
         open_space(chat, space)
+    server = None
     if chat is None:
         chosen = [served.resolve(name) for name in prompt or [served.SERVED]]
         server = served.connect(base_url, served_model, at_once)
@@ -134,7 +135,8 @@ def evaluate(
         write_bytes(answers, "".join(lines).encode())
     table = rates_table(report.rates, f"judge: {report.rates[0].judge}")
     used = [one.as_dict() for _, each in named for one in each]
-    show({"results": [row.as_dict() for row in report.rates], "sets": used}, table, as_json)
+    asked_of = {"server": base_url, "served_model": server.model} if server is not None else {}
+    show({"results": [row.as_dict() for row in report.rates], "sets": used, **asked_of}, table, as_json)
 
 
 def judge(

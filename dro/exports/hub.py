@@ -1,10 +1,11 @@
-"""To and from the Hugging Face Hub, by its own client. The token is the client's: HF_TOKEN, or its login.
+"""To and from the Hugging Face Hub, by its own client. The token comes from the environment alone: HF_TOKEN.
 
 Repositories are made private; their owner opens them. Only an export's own files are fetched.
 """
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def push(folder: Path, repository: str) -> str:
 
     check_name(repository)
     with _explained(repository):
-        api = HfApi()
+        api = HfApi(token=_token())
         api.create_repo(repository, private=True, exist_ok=True)
         api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Safety prompt")
         return f"{api.endpoint}/{repository}"
@@ -56,7 +57,7 @@ def pull(source: str, folder: Path) -> Path:
     repository, _, revision = source.removeprefix(PREFIX).partition("@")
     check_name(repository)
     with _explained(repository):
-        told = HfApi().model_info(repository, revision=revision or None, files_metadata=True)
+        told = HfApi(token=_token()).model_info(repository, revision=revision or None, files_metadata=True)
         sizes = {file.rfilename: file.size or 0 for file in told.siblings or []}
         inner = f"{INNER}/" if f"{INNER}/{prompts.SOFT_PROMPT_FILE}" in sizes else ""
         wanted = [inner + name for name in _WANTED if inner + name in sizes]
@@ -66,8 +67,13 @@ def pull(source: str, folder: Path) -> Path:
             if sizes[name] > _MOST_BYTES:
                 raise StoreError(f"{name} in {repository} has {sizes[name]:,} bytes.", "That is no prompt.")
             # By the commit that was looked at: another may come meanwhile.
-            hf_hub_download(repository, name, revision=told.sha, local_dir=folder)
+            hf_hub_download(repository, name, revision=told.sha, local_dir=folder, token=_token())
     return folder
+
+
+def _token() -> str | bool:
+    """HF_TOKEN; without it none, not even one that a login left on this machine."""
+    return os.environ.get("HF_TOKEN") or False
 
 
 @contextmanager

@@ -1,9 +1,6 @@
-"""A chat template that writes the safety prompt itself, as tokens that nobody else can write.
+"""A tokenizer that writes the safety prompt itself, as tokens that nobody else can write.
 
-The tokenizer gets one special token for each vector; each begins with a private-use character, MARK. The
-new template renders the model's own with all tokens standing where the safety prompt stands, finds them
-again, and strips them and MARK from all else: whatever a client sends, they occur once, in order, and whole.
-
+It gets one special token for each vector, and a chat template that writes them (`chat_template`).
 Tokenizers differ in what they make of text beside a special token, and templates in whether they take a
 system message. So ways are tried until one gives the very ids that the prompt was trained with.
 """
@@ -12,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -21,65 +18,13 @@ from tokenizers import AddedToken, Tokenizer
 
 from dro.encoding import encoder
 from dro.errors import ModelError
+from dro.exports.chat_template import MARK, REST, WHOLE, filled, templates, written
 from dro.models import ChatModel
 from dro.prompts import SafetyPrompt
-from dro.rendering import Rendering
 
-MARK = "\ue0d0"
 PROBES = ("Hello", "How do I bake bread?", "Name 3 colours:\n- red, ...", "{{ 'x' }} é 🎉")
 _CUTS = range(4)
 """Characters that a token at the slot's edge may take of the text beside it."""
-
-# What stands around the model's own template. Set blocks give back the text that was written within; the
-# empty strings beside it keep jinja from trimming what it begins and ends with.
-_BEFORE = """\
-{%- set dro_prompt = RUN -%}
-{%- set dro_own = '' -%}
-{%- if messages and messages[0]['role'] in ['system', 'developer'] -%}
-{%- set dro_own = messages[0]['content'] or '' -%}
-{%- set messages = messages[1:] -%}
-{%- endif -%}
-{%- if dro_own is not string -%}
-{%- set dro_own = dro_own | map(attribute='text') | join('\\n') -%}
-{%- endif -%}
-{%- set dro_head = dro_prompt ~ ('\\n\\n' ~ dro_own if dro_own else '') -%}
-"""
-_AS_SYSTEM = "{%- set messages = [{'role': 'system', 'content': dro_head}] + messages -%}\n"
-_IN_USER = """\
-{%- if messages and messages[0]['role'] == 'user' -%}
-{%- set dro_said = messages[0]['content'] -%}
-{%- if dro_said is not string -%}
-{%- set dro_said = dro_said | map(attribute='text') | join('\\n') -%}
-{%- endif -%}
-{%- set messages = [dict(messages[0], content=dro_head ~ '\\n\\n' ~ dro_said)] + messages[1:] -%}
-{%- endif -%}
-"""
-_AROUND = """\
-{%- set dro_written -%}{{ '' }}TEMPLATE{{ '' }}{%- endset -%}
-{%- if dro_prompt not in dro_written -%}
-{{- raise_exception('The safety prompt found no place in this conversation.') -}}
-{%- endif -%}
-{%- set dro_parts = dro_written.split(dro_prompt, 1) -%}
-"""
-_WHOLE = """\
-{%- macro dro_plain(text) -%}
-{%- set dro = namespace(text=text) -%}
-{%- if MARK in text -%}
-{%- for i in range(COUNT) -%}
-{%- set dro.text = dro.text | replace(MARK ~ 'soft_prompt_' ~ i ~ '|', '') -%}
-{%- endfor -%}
-{%- endif -%}
-{{- dro.text | replace(MARK, '') -}}
-{%- endmacro -%}
-{{- dro_plain(dro_parts[0][:(dro_parts[0] | length) - HEAD_CUT]) ~ dro_prompt
-~ dro_plain(dro_parts[1][(0 if dro_own else MIDDLE_CUT):]) -}}
-"""
-_REST = """\
-{%- if dro_own -%}
-{{- raise_exception('The safety prompt takes the place of a system message here; send none.') -}}
-{%- endif -%}
-{{- dro_parts[1][MIDDLE_CUT:] | replace(MARK, '') -}}
-"""
 
 
 @dataclass(frozen=True)
@@ -118,10 +63,10 @@ def insertion(model: ChatModel, prompt: SafetyPrompt) -> Insertion:
         tokenizer, ids = _with_tokens(model.tokenizer, names, spaced)
         before = [*prefix.head, *ids, *prefix.middle]
         wanted = {probe: before + encoder(model).own(prompt.text, probe) for probe in PROBES}
-        for own, template in _templates(model):
+        for own, template in templates(model):
             for head_cut, middle_cut in product(_CUTS, _CUTS):
-                whole = _filled(_WHOLE, HEAD_CUT=head_cut, MIDDLE_CUT=middle_cut, COUNT=len(names))
-                tokenizer.chat_template = _written(template, run) + whole
+                whole = filled(WHOLE, HEAD_CUT=head_cut, MIDDLE_CUT=middle_cut, COUNT=len(names))
+                tokenizer.chat_template = written(template, run) + whole
                 if gives(tokenizer, wanted):
                     alone = own and not (spaced or head_cut or middle_cut)
                     return Insertion(tokenizer, wanted, tuple(ids), alone)
@@ -148,9 +93,9 @@ def rest(model: ChatModel, prompt: SafetyPrompt) -> Insertion:
     for tokenizer in (copy.deepcopy(model.tokenizer), _without_first_space(model.tokenizer)):
         for kept, cut in cuts:
             wanted = {probe: [*prefix.middle[kept:], *ids] for probe, ids in own.items()}
-            for _, template in _templates(model):
-                written = _written(template, f"{MARK}soft_prompt|")
-                tokenizer.chat_template = written + _filled(_REST, MIDDLE_CUT=cut)
+            for _, template in templates(model):
+                before = written(template, f"{MARK}soft_prompt|")
+                tokenizer.chat_template = before + filled(REST, MIDDLE_CUT=cut)
                 if gives(tokenizer, wanted):
                     return Insertion(tokenizer, wanted, baked=len(prefix.head) + len(prompt.vectors) + kept)
     raise _no_way(model)
@@ -158,50 +103,6 @@ def rest(model: ChatModel, prompt: SafetyPrompt) -> Insertion:
 
 def _near(length: int) -> range:
     return range(max(0, length - 3), length + 4)
-
-
-def _templates(model: ChatModel) -> Iterator[tuple[bool, str]]:
-    """(whether it is the model's own with a system message, template up to what is written)."""
-    own = model.tokenizer.chat_template
-    if isinstance(own, dict):
-        own = own.get("default")
-    if own:
-        yield True, _BEFORE + _AS_SYSTEM + _around(own)
-        yield False, _BEFORE + _IN_USER + _around(own)
-    stated = _from_rendering(model.rendering, model.tokenizer.bos_token, model.tokenizer.eos_token)
-    yield False, _BEFORE + _AS_SYSTEM + _around(stated)
-
-
-def _written(template: str, run: str) -> str:
-    # Once, at the head: what follows is the model's own text.
-    return template.replace("RUN", json.dumps(run), 1)
-
-
-def _around(template: str) -> str:
-    # jinja drops one line break at a template's end; within a block it would be kept.
-    inner = template.removesuffix("\n")
-    return _filled(_AROUND).replace("TEMPLATE", inner, 1)
-
-
-def _from_rendering(rendering: Rendering, bos: str | None, eos: str | None) -> str:
-    """A chat template out of a rendering; later turns are the turn without a system segment."""
-    head, middle, tail = (json.dumps(piece) for piece in rendering.pieces(""))
-    before, _, after = rendering.pieces(None)
-    again = before.removeprefix(bos) if bos else before
-    first = f"{head} ~ messages[0]['content'] ~ {middle} ~ m['content'] ~ {tail}"
-    return (
-        "{%- for m in messages -%}{%- if m['role'] == 'user' -%}"
-        f"{{%- if loop.index0 == 1 -%}}{{{{- {first} -}}}}"
-        f"{{%- else -%}}{{{{- {json.dumps(again)} ~ m['content'] ~ {json.dumps(after)} -}}}}{{%- endif -%}}"
-        f"{{%- elif m['role'] == 'assistant' -%}}{{{{- m['content'] ~ {json.dumps(eos or '')} -}}}}"
-        "{%- endif -%}{%- endfor -%}"
-    )
-
-
-def _filled(template: str, **values: Any) -> str:
-    for name, value in {"MARK": MARK, **values}.items():
-        template = template.replace(name, json.dumps(value))
-    return template
 
 
 def _with_tokens(tokenizer: Any, names: list[str], spaced: bool) -> tuple[Any, list[int]]:
