@@ -80,8 +80,9 @@ A system message of yours is kept and follows the prompt's vectors. The tokens a
 send through the template, are suppressed in `generation_config.json`, and have rows in the head whose logits
 are the mean of all others, so never the greatest. Raw completions use no template, so no safety prompt.""",
     "peft": """\
-A prompt-tuning adapter of {virtual} virtual tokens: what stands before the vectors, start of text included, is
-baked in with them. The tokenizer in this folder writes only what follows: use it, and send no system message.
+A prompt-tuning adapter of {virtual} virtual tokens: what stands before the vectors, start of text included,
+is baked in with them. The tokenizer in this folder writes only what follows: use it, and send no system
+message.
 
 ```python
 from peft import AutoPeftModelForCausalLM
