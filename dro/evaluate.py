@@ -18,6 +18,8 @@ from dro.sources import Progress, silent
 from dro.states import PrefixCache
 
 CONFIDENCE = 0.95
+Ask = Callable[[SafetyPrompt, Sequence[str], Progress], list[list[str]]]
+"""Gives the answers to queries under a prompt: for each query as many as there are samples."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,22 @@ def evaluate(
 ) -> Report:
     """Answer every query under every prompt and judge the answers."""
     prefixes = PrefixCache(model)
+
+    def ask(prompt: SafetyPrompt, texts: Sequence[str], report: Progress) -> list[list[str]]:
+        return answers(model, prompt, texts, decoding, prefixes, report, checkpoint)
+
+    return collect(ask, prompts, queries, decoding.seed, progress, judge)
+
+
+def collect(
+    ask: Ask,
+    prompts: Sequence[SafetyPrompt],
+    queries: Sequence[QuerySet],
+    seed: int = 0,
+    progress: Progress = silent,
+    judge: Judge = Phrases(),
+) -> Report:
+    """`evaluate`, whoever answers."""
     parts = [(q.of(label), label) for q in queries for label in CLASSES if len(q.of(label))]
     total = len(prompts) * sum(len(q) for q, _ in parts)
     rates: list[Rate] = []
@@ -89,11 +107,11 @@ def evaluate(
             def report(text: str, fraction: float, done: int = done, size: int = len(part)) -> None:
                 progress(text, (done + fraction * size) / total)
 
-            spoken = answers(model, prompt, part.texts, decoding, prefixes, report, checkpoint)
+            spoken = ask(prompt, part.texts, report)
             asked = [query for query, each in zip(part.texts, spoken, strict=True) for _ in each]
             judged = iter(judge(asked, [answer for each in spoken for answer in each]))
             verdicts = [[next(judged).outcome for _ in each] for each in spoken]
-            rates.append(rate(prompt.name, part.name, label, verdicts, judge.name, decoding.seed))
+            rates.append(rate(prompt.name, part.name, label, verdicts, judge.name, seed))
             said += [
                 Said(prompt.name, label, query, answer, verdict)
                 for query, each, judged in zip(part.texts, spoken, verdicts, strict=True)

@@ -157,7 +157,7 @@ def load(
     if precision not in PRECISIONS:
         raise DataError(f"There is no precision {precision!r}.", f"Use one of {', '.join(PRECISIONS)}.")
     pretrained.check_device(device)
-    found = _find(name, progress)
+    found = find(name, progress)
     progress(f"Loading {found.name}", 0.0)
     chosen = auto_precision(device) if precision == "auto" else precision
     model, tokenizer = pretrained.read(found.source, chosen, found.name, device)
@@ -172,12 +172,12 @@ def load(
 
 def fetch_files(name: str, progress: Progress = silent) -> Path:
     """Bring a model's files to this machine, verified and converted, without loading it."""
-    found = _find(name, progress)
+    found = find(name, progress)
     return Path(pretrained.download(str(found.source))) if found.on_hub else Path(found.source)
 
 
 @dataclass(frozen=True)
-class _Found:
+class Found:
     """Where a model is. revision is "" where only loading tells."""
 
     name: str
@@ -190,20 +190,21 @@ class _Found:
         return isinstance(self.source, str)
 
 
-def _find(name: str, progress: Progress) -> _Found:
+def find(name: str, progress: Progress = silent) -> Found:
+    """Where a model is; the default one and a .gguf file are fetched and converted for it."""
     spec = REGISTRY.get(name) or next((s for s in REGISTRY.values() if s.hub_id == name), None)
     if spec is not None and spec.name == DEFAULT:
-        return _Found(DEFAULT, _default_folder(progress), DEFAULT_GGUF.sha256)
+        return Found(DEFAULT, _default_folder(progress), DEFAULT_GGUF.sha256)
     if spec is not None:
-        return _Found(spec.name, spec.hub_id, "", spec.rendering)
+        return Found(spec.name, spec.hub_id, "", spec.rendering)
     path = Path(name or "?").expanduser()
     if path.suffix == ".gguf" and path.is_file():
         folder, revision = _converted(path, progress)
-        return _Found(path.stem, folder, revision)
+        return Found(path.stem, folder, revision)
     if path.is_dir():
-        return _Found(path.resolve().name, path, _folder_revision(path))
+        return Found(path.resolve().name, path, _folder_revision(path))
     if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name):
-        return _Found(name, name)
+        return Found(name, name)
     raise ModelError(
         f"There is no model {name!r}.",
         f"Use one of {', '.join(REGISTRY)}, a hub id (org/name), a local folder or a .gguf file.",

@@ -68,6 +68,26 @@ def read(source: str | Path, precision: str, shown: str, device: str = "auto") -
     return model, tokenizer
 
 
+def read_config(source: str | Path, shown: str) -> Any:
+    """A model's configuration, from a hub id or a folder."""
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(source, trust_remote_code=False)
+    except Exception as error:
+        raise _explain(error, source, shown) from error
+
+
+def read_tokenizer(source: str | Path, shown: str) -> Any:
+    """A tokenizer, from a hub id or a folder, which need hold nothing else."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except Exception as error:
+        raise _explain(error, source, shown) from error
+
+
 def nf4() -> Any:
     import torch
     from transformers import BitsAndBytesConfig

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dro.errors import DataError, StoreError
+from dro.store import read_json
 
 if TYPE_CHECKING:
     from dro.models import ChatModel
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 SOFT_PROMPT = "soft_prompt"
 SOFT_PROMPT_FILE = "soft_prompt.safetensors"
 CARD_FILE = "dro_prompt.json"
+MOST_TOKENS = 2048
 
 # The texts are public model documentation, quoted with their origin.
 HUMAN: Mapping[str, str] = MappingProxyType(
@@ -136,28 +137,35 @@ def load(path: str | Path, d_model: int, model_name: str) -> SafetyPrompt:
     ------
     StoreError: no such tensor, another width (both are named), or values that are not finite.
     """
+    vectors, card = read(path)
+    if vectors.shape[1] != d_model:
+        raise StoreError(
+            f"The soft prompt in {Path(path).name} is {len(vectors)} × {vectors.shape[1]} (width "
+            f"{vectors.shape[1]}), but {model_name} has width {d_model}.",
+            "Use a prompt that was trained on this model.",
+        )
+    return SafetyPrompt(str(path), card.get("init_text", HUMAN["short"]), vectors)
+
+
+def read(path: str | Path) -> tuple[np.ndarray, dict[str, Any]]:
+    """Vectors, float32 (n_tokens, d_model), and the card beside them ({} where there is none).
+
+    Nothing is known here of the model they are for. Raises StoreError as `load` does.
+    """
     path = Path(path)
     file = path / SOFT_PROMPT_FILE if path.is_dir() else path
     if not file.is_file():
         raise StoreError(f"{path} holds no {SOFT_PROMPT_FILE}.", "Is the run finished? Resume it first.")
     vectors = _read_vectors(file)
-    if vectors.ndim != 2 or vectors.shape[1] != d_model or not len(vectors):
-        shape = " × ".join(map(str, vectors.shape))
-        width = f"width {vectors.shape[1]}" if vectors.ndim == 2 else f"{vectors.ndim} dimensions"
-        raise StoreError(
-            f"The soft prompt in {file.name} is {shape} ({width}), but {model_name} has width {d_model}.",
-            "Use a prompt that was trained on this model.",
-        )
     if not np.isfinite(vectors).all():
         raise StoreError(f"The soft prompt in {file.name} holds values that are not finite.", "Train anew.")
-    text = HUMAN["short"]
     card = file.parent / CARD_FILE
-    if card.is_file():
-        try:
-            text = str(json.loads(card.read_text(encoding="utf-8"))["init_text"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"{card} is damaged ({error!r}).", "Restore it or delete it.") from None
-    return SafetyPrompt(str(path), text, vectors)
+    if not card.is_file():
+        return vectors, {}
+    told = read_json(card, "Restore it or delete it.")
+    if not isinstance(told.get("init_text"), str):
+        raise StoreError(f"{card} is damaged (no init_text).", "Restore it or delete it.")
+    return vectors, told
 
 
 def save(prompt: SafetyPrompt, folder: Path, card: Mapping[str, Any]) -> None:
@@ -185,7 +193,19 @@ def _read_vectors(file: Path) -> np.ndarray:
                     f"`{SOFT_PROMPT}` is expected.",
                     "Save the prompt under that name.",
                 )
-            return tensors.get_tensor(SOFT_PROMPT).float().numpy()
+            # The shape first: a header costs nothing, whatever it promises.
+            shape = tensors.get_slice(SOFT_PROMPT).get_shape()
+            if len(shape) != 2 or not 1 <= shape[0] <= MOST_TOKENS or not shape[1]:
+                raise StoreError(
+                    f"The soft prompt in {file.name} is {' × '.join(map(str, shape)) or 'a number'}; a table "
+                    f"of 1 to {MOST_TOKENS:,} vectors is expected.",
+                    "Use the file of a trained prompt.",
+                )
+            tensor = tensors.get_tensor(SOFT_PROMPT)
+            if not tensor.is_floating_point():
+                raise StoreError(f"The soft prompt in {file.name} holds {tensor.dtype}, no vectors.",
+                                 "Use the file of a trained prompt.")  # fmt: skip
+            return tensor.float().numpy()
     except (SafetensorError, OSError, ValueError) as error:
         raise StoreError(f"{file.name} is no safetensors file ({error}).", "Save it anew.") from None
 

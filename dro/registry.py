@@ -20,6 +20,8 @@ class ModelSpec:
     billions: float
     rendering: Rendering | None = None
     note: str = ""
+    licence: str = "other"
+    """As the Hub abbreviates it."""
 
 
 _LLAMA = Rendering("<s>[INST] <<SYS>>\n{system}\n<</SYS>>\n\n{query} [/INST]", "<s>[INST] {query} [/INST]")
@@ -39,15 +41,29 @@ REGISTRY: Mapping[str, ModelSpec] = MappingProxyType(
     {
         spec.name: spec
         for spec in (
-            ModelSpec(DEFAULT, "Qwen/Qwen2.5-Coder-0.5B-Instruct", 0.6, note="default; Q4_K_M weights"),
-            ModelSpec("llama-2-7b", "meta-llama/Llama-2-7b-chat-hf", 6.7, _LLAMA, f"{_PAPER}; gated"),
-            ModelSpec("codellama-7b", "codellama/CodeLlama-7b-Instruct-hf", 6.7, _LLAMA, _PAPER),
-            ModelSpec("vicuna-7b", "lmsys/vicuna-7b-v1.5", 6.7, _VICUNA, _PAPER),
+            ModelSpec(
+                DEFAULT,
+                "Qwen/Qwen2.5-Coder-0.5B-Instruct",
+                0.6,
+                note="default; Q4_K_M weights",
+                licence="apache-2.0",
+            ),
+            ModelSpec(
+                "llama-2-7b", "meta-llama/Llama-2-7b-chat-hf", 6.7, _LLAMA, f"{_PAPER}; gated", "llama2"
+            ),
+            ModelSpec("codellama-7b", "codellama/CodeLlama-7b-Instruct-hf", 6.7, _LLAMA, _PAPER, "llama2"),
+            ModelSpec("vicuna-7b", "lmsys/vicuna-7b-v1.5", 6.7, _VICUNA, _PAPER, "llama2"),
             ModelSpec("orca-2-7b", "microsoft/Orca-2-7b", 6.7, _ORCA, _PAPER),
-            ModelSpec("mistral-7b-v0.1", "mistralai/Mistral-7B-Instruct-v0.1", 7.2, _MISTRAL, _PAPER),
-            ModelSpec("mistral-7b-v0.2", "mistralai/Mistral-7B-Instruct-v0.2", 7.2, _MISTRAL, _PAPER),
-            ModelSpec("openchat-3.5", "openchat/openchat-3.5", 7.2, _OPENCHAT, _PAPER),
-            ModelSpec("openchat-3.5-1210", "openchat/openchat-3.5-1210", 7.2, _OPENCHAT, _PAPER),
+            ModelSpec(
+                "mistral-7b-v0.1", "mistralai/Mistral-7B-Instruct-v0.1", 7.2, _MISTRAL, _PAPER, "apache-2.0"
+            ),
+            ModelSpec(
+                "mistral-7b-v0.2", "mistralai/Mistral-7B-Instruct-v0.2", 7.2, _MISTRAL, _PAPER, "apache-2.0"
+            ),
+            ModelSpec("openchat-3.5", "openchat/openchat-3.5", 7.2, _OPENCHAT, _PAPER, "apache-2.0"),
+            ModelSpec(
+                "openchat-3.5-1210", "openchat/openchat-3.5-1210", 7.2, _OPENCHAT, _PAPER, "apache-2.0"
+            ),
         )
     }
 )

@@ -6,7 +6,10 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,17 +42,41 @@ def write_json(path: Path, content: Any) -> None:
     write_bytes(path, (text + "\n").encode())
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, remedy: str = "Delete its folder and make it again.") -> dict[str, Any]:
     """Read an object from a json file of ours; StoreError names the file where it is no such thing."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from None
     except ValueError as error:
-        raise StoreError(f"{path} is damaged ({error}).", "Delete its folder and make it again.") from None
+        raise StoreError(f"{path} is damaged ({error}).", remedy) from None
     if not isinstance(content, dict):
-        raise StoreError(f"{path} is damaged: no object.", "Delete its folder and make it again.")
+        raise StoreError(f"{path} is damaged: no object.", remedy)
     return content
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes `path` when the block ends well: all of it or none.
+
+    Raises StoreError where `path` holds files already, or cannot be written.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise StoreError(f"{path} holds other files.", "Name an empty or new folder.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        try:
+            yield temporary
+            temporary.chmod(0o755)
+            if path.exists():
+                path.rmdir()
+            temporary.rename(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        remedy = "Free some space" if error.errno == errno.ENOSPC else "Choose a folder you can write to"
+        raise StoreError(f"{path} cannot be written: {error.strerror}.", f"{remedy}.") from None
 
 
 def content_hash(content: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from dro.space import Point, Space, locate
 from explorer import text, views
 from explorer.evaluations import Evaluation, expected_seconds, start
 from explorer.loading import Loaded, Loading, Stage
+from explorer.packages import package
 from explorer.runs import PRESETS, Run, Runs
 from explorer.turns import Turns
 
@@ -45,6 +47,7 @@ class Service:
         self._preview = self._loading.preview(model, precision)
         self._preview_layers = self._loading.preview_layers(self._preview, precision)
         self._evaluations: dict[str, Evaluation] = {}
+        self._packages: dict[tuple[str, int], Path] = {}
 
     def start_loading(self) -> None:
         """Begin to load the model; the page is served meanwhile."""
@@ -296,6 +299,17 @@ class Service:
     def run(self, name: str) -> Run:
         """A run by its name."""
         return self._runs_needed().get(name)
+
+    def package(self, name: str) -> Path | None:
+        """A run's prompt as a file to take away, made once; None before it is usable."""
+        runs = self._runs_needed()
+        run = runs.get(name)
+        if not run.usable:
+            return None
+        key = (name, len(run.rates))
+        if key not in self._packages or not self._packages[key].exists():
+            self._packages[key] = package(run, runs.bench.model)
+        return self._packages[key]
 
     def run_names(self) -> list[str]:
         """All runs of the loaded model, oldest first."""

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from conftest import random_space
 
-from dro import store
+from dro import outline, store
 from dro.data import bundled
 from dro.errors import DataError, StoreError
 from dro.recipes import Config
 from dro.run_folder import CONFIG_FILE
 from dro.states import PrefixCache, last_token_states
 from explorer import runs as module
+from explorer.packages import package
 from explorer.runs import Bench, Runs
 from explorer.turns import Turns
 
@@ -59,6 +60,24 @@ def test_a_run_trains_saves_and_measures(runs, tiny, space, tmp_path):
     for (step, places), (then, kept) in zip(found.watched.looks, ends, strict=True):
         assert step == then and np.allclose(places, kept)
     again.close()
+
+
+def test_a_run_can_be_taken_away_and_brought_in_again(runs, tiny, tmp_path):
+    import zipfile
+
+    from dro.exports import bundle
+
+    run = runs.start(config(), "quick")
+    wait(run, "done")
+    with zipfile.ZipFile(package(run, tiny)) as archive:
+        names = set(archive.namelist())
+        archive.extractall(tmp_path / "taken")
+    stem = run.name
+    assert {f"{stem}/soft_prompt.safetensors", f"{stem}/dro_prompt.json", f"{stem}/README.md"} <= names
+    found = bundle.read(tmp_path / "taken" / stem)
+    assert np.array_equal(found.prompt.vectors, runs.prompt(run.name).vectors)
+    assert list(found.rates) == [rate.as_dict() for rate in run.rates]
+    assert bundle.check(found, outline.of_model(tiny)) == []
 
 
 def test_the_watch_set_is_half_trained_on_and_of_both_classes():

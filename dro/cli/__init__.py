@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import typer
 
-from dro.cli import answering, benching, reading, spaces, studies, training
+from dro.cli import answering, benching, exporting, reading, spaces, studies, training
 from dro.errors import DroError
 
 app = typer.Typer(
@@ -32,6 +32,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "judge": answering.judge,
     "study": studies.study,
     "bench": benching.bench,
+    "export": exporting.export,
+    "import": exporting.bring_in,
 }
 for name, command in COMMANDS.items():
     app.command(name)(command)

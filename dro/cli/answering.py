@@ -26,6 +26,8 @@ from dro.cli.common import (
 from dro.errors import DataError
 from dro.registry import DEFAULT
 
+BACKENDS = ("here", "openai")
+
 
 def answer(
     query: Annotated[str, typer.Argument(help="What a user would ask.")],
@@ -78,14 +80,26 @@ def evaluate(
     precision: PrecisionName = "auto",
     rendering: RenderingFile = None,
     space: SpaceFolder = None,
+    backend: Annotated[str, typer.Option(help="here, or openai: a server of that protocol.")] = "here",
+    base_url: Annotated[str, typer.Option(help="The server, such as http://127.0.0.1:8000/v1.")] = "",
+    served_model: Annotated[str, typer.Option(help="The model, as the server calls it.")] = "",
+    at_once: Annotated[int, typer.Option(min=1, max=256, help="Requests to a server at a time.")] = 4,
     as_json: AsJson = False,
 ) -> None:
-    """Count refusals on queries that no prompt was trained on (default: the bundled test sets)."""
-    from dro import benchmarks
+    """Count refusals on queries that no prompt was trained on (default: the bundled test sets).
+
+    With --backend openai a server is asked; its prompts are texts and `served`: no system message.
+    """
+    from dro import benchmarks, served
+    from dro.evaluate import collect
     from dro.evaluate import evaluate as measure
     from dro.generate import Decoding
     from dro.progress import on_stderr
     from dro.prompts import available, resolve
+
+    if backend not in BACKENDS or (backend == "here") == bool(base_url):
+        raise DataError(f"The backend {backend!r} and --base-url {base_url!r} do not go together.",
+                        "Use --backend openai --base-url URL, or neither.")  # fmt: skip
 
     files = [
         data.as_set(data.read_texts(path), kind == data.HARMFUL, path.name)
@@ -95,14 +109,25 @@ def evaluate(
     decoding = Decoding(max_tokens, samples, temperature=0.0 if samples == 1 else 1.0, seed=seed)
     with on_stderr() as progress:
         named = [benchmarks.load(name, progress) for name in sets or ([] if files else ["test"])]
-        chat = load(model, precision, rendering, progress)
-    if space is not None:
+        chat = load(model, precision, rendering, progress) if backend == "here" else None
+    asked = [queries.limit(limit) for queries in [*(queries for queries, _ in named), *files]]
+    if chat is not None and space is not None:
         open_space(chat, space)
-    decide = open_judge(judge, model, precision, rendering, space, chat)
-    chosen = [resolve(name, chat) for name in prompt or available(chat)]
-    with on_stderr() as progress:
-        asked = [queries.limit(limit) for queries in [*(queries for queries, _ in named), *files]]
-        report = measure(chat, chosen, asked, decoding, progress, judge=decide)
+    server = None
+    if chat is None:
+        chosen = [served.resolve(name) for name in prompt or [served.SERVED]]
+        server = served.connect(base_url, served_model, at_once)
+        decide = open_judge(judge, model, precision, rendering, space)
+        with on_stderr() as progress:
+            report = collect(
+                lambda prompt, texts, told: server.answers(prompt, texts, decoding, told),
+                chosen, asked, seed, progress, decide,
+            )  # fmt: skip
+    else:
+        decide = open_judge(judge, model, precision, rendering, space, chat)
+        chosen = [resolve(name, chat) for name in prompt or available(chat)]
+        with on_stderr() as progress:
+            report = measure(chat, chosen, asked, decoding, progress, judge=decide)
     if answers:
         from dro.store import write_bytes
 
@@ -110,7 +135,8 @@ def evaluate(
         write_bytes(answers, "".join(lines).encode())
     table = rates_table(report.rates, f"judge: {report.rates[0].judge}")
     used = [one.as_dict() for _, each in named for one in each]
-    show({"results": [row.as_dict() for row in report.rates], "sets": used}, table, as_json)
+    asked_of = {"server": base_url, "served_model": server.model} if server is not None else {}
+    show({"results": [row.as_dict() for row in report.rates], "sets": used, **asked_of}, table, as_json)
 
 
 def judge(

@@ -78,6 +78,7 @@ def build(service: Service) -> Optimise:
             runs = gr.Dropdown([], label=text.RUNS, interactive=True, elem_id="runs", visible=False)
             with gr.Row():
                 use = gr.Button(text.USE, visible=False, variant="primary", elem_id="use")
+                take = gr.DownloadButton(text.TAKE, visible=False, elem_id="take")
                 resume = gr.Button(text.RESUME, visible=False, elem_id="resume")
         with gr.Column(scale=7, min_width=340):
             told = gr.HTML(cards.quiet(text.NO_RUN), elem_id="run-status")
@@ -90,7 +91,7 @@ def build(service: Service) -> Optimise:
                "batch": batch, "lr": lr, "harmless_weight": harmless, "harmfulness_weight": w_h,
                "residual_weight": beta, "seed": seed}  # fmt: skip
     settings = [widgets[name] for name in SETTINGS]
-    following = [told, watch, curve, results, stop, start, use, resume, seen]
+    following = [told, watch, curve, results, stop, start, use, take, resume, seen]
 
     def choose(preset: str) -> list[Any]:
         config = PRESETS[preset].model_dump()
@@ -145,7 +146,7 @@ def follow(service: Service, name: str, seen: Seen) -> list[Any]:
     if run is None:
         nothing: Seen = ("", 0, space)
         if tuple(seen) == nothing:
-            return [gr.skip()] * 9
+            return [gr.skip()] * 10
         hidden = gr.Button(visible=False)
         return [
             cards.quiet(text.NO_RUN),
@@ -155,6 +156,7 @@ def follow(service: Service, name: str, seen: Seen) -> list[Any]:
             hidden,
             gr.skip(),
             hidden,
+            gr.DownloadButton(visible=False),
             hidden,
             nothing,
         ]
@@ -162,14 +164,14 @@ def follow(service: Service, name: str, seen: Seen) -> list[Any]:
     told = cards.progress(_status(run), _share(run), "ready" if run.over else run.phase)
     if not fresh:
         # Only the clock moves.
-        return [gr.skip() if run.over else told, *[gr.skip()] * 8]
+        return [gr.skip() if run.over else told, *[gr.skip()] * 9]
     plots = [_watch_json(service, run), _curve_json(run)]
     measured = cards.rates([r.as_dict() for r in run.rates])
     if run.region is not None:
         measured += cards.region(run.region.as_dict())
     return [
         told, *(gr.skip() if p is None else p for p in plots), measured, gr.Button(visible=not run.over),
-        gr.Button(interactive=True), gr.Button(visible=run.usable),
+        gr.Button(interactive=True), gr.Button(visible=run.usable), _take(service, run),
         gr.Button(visible=run.phase == "interrupted"), (run.name, run.version, space),
     ]  # fmt: skip
 
@@ -203,6 +205,15 @@ def _status(run: Run) -> str:
 
 def _share(run: Run) -> float:
     return 1.0 if run.over else min(0.99, run.elapsed() / max(run.expected, 1.0))
+
+
+def _take(service: Service, run: Run) -> gr.DownloadButton:
+    """The button with the file it gives; hidden where there is none."""
+    try:
+        file = service.package(run.name)
+    except DroError:
+        file = None  # a damaged run is told of where it is used
+    return gr.DownloadButton(value=file and str(file), visible=file is not None)
 
 
 def _watch_json(service: Service, run: Run) -> str | None:
