@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dro.data import check_query
 from dro.errors import DataError, StoreError
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 SOFT_PROMPT = "soft_prompt"
 SOFT_PROMPT_FILE = "soft_prompt.safetensors"
 CARD_FILE = "dro_prompt.json"
+MAX_SOFT_TOKENS = 2048
+MAX_FILE_BYTES = 100_000_000
+"""More than the longest prompt of the widest model takes in float32."""
 
 # The texts are public model documentation, quoted with their origin.
 HUMAN: Mapping[str, str] = MappingProxyType(
@@ -148,14 +152,21 @@ def load(path: str | Path, d_model: int, model_name: str) -> SafetyPrompt:
             f"The soft prompt in {file.name} is {shape} ({width}), but {model_name} has width {d_model}.",
             "Use a prompt that was trained on this model.",
         )
+    if len(vectors) > MAX_SOFT_TOKENS:
+        raise StoreError(
+            f"The soft prompt in {file.name} has {len(vectors):,} tokens of at most {MAX_SOFT_TOKENS:,}.",
+            "Train a shorter one.",
+        )
     if not np.isfinite(vectors).all():
         raise StoreError(f"The soft prompt in {file.name} holds values that are not finite.", "Train anew.")
     text = HUMAN["short"]
     card = file.parent / CARD_FILE
     if card.is_file():
         try:
-            text = str(json.loads(card.read_text(encoding="utf-8"))["init_text"])
-        except (ValueError, KeyError, TypeError) as error:
+            if card.stat().st_size > MAX_FILE_BYTES:
+                raise ValueError("it is too large")
+            text = check_query(json.loads(card.read_text(encoding="utf-8"))["init_text"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, DataError) as error:
             raise StoreError(f"{card} is damaged ({error!r}).", "Restore it or delete it.") from None
     return SafetyPrompt(str(path), text, vectors)
 
@@ -176,6 +187,10 @@ def _read_vectors(file: Path) -> np.ndarray:
     from safetensors import SafetensorError, safe_open
 
     try:
+        if file.stat().st_size > MAX_FILE_BYTES:
+            raise ValueError(
+                f"{file.stat().st_size / 1e6:.0f} MB; at most {MAX_FILE_BYTES / 1e6:.0f} are read"
+            )
         # Through torch: numpy has no bfloat16.
         with safe_open(file, framework="pt") as tensors:
             names = list(tensors.keys())
@@ -185,8 +200,12 @@ def _read_vectors(file: Path) -> np.ndarray:
                     f"`{SOFT_PROMPT}` is expected.",
                     "Save the prompt under that name.",
                 )
-            return tensors.get_tensor(SOFT_PROMPT).float().numpy()
-    except (SafetensorError, OSError, ValueError) as error:
+            kept = tensors.get_tensor(SOFT_PROMPT)
+            if not kept.is_floating_point():
+                raise ValueError(f"numbers of type {kept.dtype}".replace("torch.", ""))
+            return kept.float().numpy()
+    # An unknown dtype, or a shape beyond all memory, is told by torch in its own ways.
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, RuntimeError, MemoryError) as error:
         raise StoreError(f"{file.name} is no safetensors file ({error}).", "Save it anew.") from None
 
 
