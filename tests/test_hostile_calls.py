@@ -1,4 +1,4 @@
-"""What programs can send that no page would: over real HTTP, on the tiny model, each refused by a sentence."""
+"""What programs can send that no page would: over real HTTP, on the tiny model, each refused in words."""
 
 import json
 import logging
@@ -91,7 +91,7 @@ CALLS = {
     "an unknown target": ("optimise", start(target="comply"), "target"),
 }  # fmt: skip
 RAW = {
-    "infinity as weight": ("optimise", b'{"data": ["start", "", "quick", {"residual_weight": Infinity}, ""]}'),
+    "infinity as weight": ("optimise", b'{"data": ["start", "", "quick", {"lr": Infinity}, ""]}'),
     "NaN as rate": ("optimise", b'{"data": ["start", "", "quick", {"lr": NaN}, ""]}'),
     "no json": ("locate", b"\xff\xfe"),
     "a lone surrogate": ("locate", b'{"data": ["\\ud800", ["none"]]}'),

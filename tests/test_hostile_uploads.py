@@ -69,7 +69,7 @@ PROMPTS = {
 }  # fmt: skip
 TABLES = {
     "a zip bomb as csv": ("x.csv", BOMB, "is not UTF-8"),
-    "a million columns": ("x.csv", b"query,class" + b",a" * 1_000_000 + b"\nq,harmful\n", "1,000,002 columns"),
+    "a million columns": ("x.csv", b"query,class" + b",a" * 1_000_000 + b"\nq\n", "1,000,002 columns"),
     "a row of a million cells": ("x.csv", b"query,class\nq,harmful" + b",a" * 1_000_000, "columns"),
     "rows without end": ("x.csv", b"query,class\n" + b"q,harmful\n" * 150_000, "100,001 rows"),
     "one endless cell": ("x.csv", b"query,class\n" + b"q" * 1_000_000 + b",harmful\n", "is not csv"),
@@ -77,7 +77,7 @@ TABLES = {
     "a pair beyond all numbers": (
         "x.jsonl", b'{"query": "q", "class": "harmful", "pair": 1' + b"0" * 4000 + b"}", "pair is"),
     "more than is read": ("x.csv", b"query,class\n" + b"q" * 21_000_000, "at most 20 MB"),
-    "a program under the name of a table": ("x.csv", b"\x7fELF\x02\x01\x01\x00" + b"\xff" * 64, "is not UTF-8"),
+    "a program called a table": ("x.csv", b"\x7fELF\x02\x01\x01\x00" + b"\xff" * 64, "is not UTF-8"),
     "a page": ("x.html", b"<script>alert(1)</script>", "the class is ''"),
     "a query longer than any": ("x.jsonl", json.dumps({"query": "q" * 9000, "class": "harmful"}).encode(),
                                 "9,000 characters"),
