@@ -14,6 +14,7 @@ from dro.generate import Decoding, answers
 from dro.judges import Judge, Phrases
 from dro.models import ChatModel
 from dro.prompts import SafetyPrompt
+from dro.shards import Shards, done_here
 from dro.sources import Progress, silent
 from dro.states import PrefixCache
 
@@ -75,9 +76,15 @@ def evaluate(
     progress: Progress = silent,
     checkpoint: Callable[[], None] = lambda: None,
     judge: Judge = Phrases(),
+    shards: Shards | None = None,
 ) -> Report:
-    """Answer every query under every prompt and judge the answers."""
+    """Answer every query under every prompt and judge the answers.
+
+    shards: where the answers of finished parts are kept, a prompt on a class of a set each (see
+        `shards_of`); None: nowhere.
+    """
     prefixes = PrefixCache(model)
+    keep = shards.part if shards else done_here
     parts = [(q.of(label), label) for q in queries for label in CLASSES if len(q.of(label))]
     total = len(prompts) * sum(len(q) for q, _ in parts)
     rates: list[Rate] = []
@@ -89,7 +96,11 @@ def evaluate(
             def report(text: str, fraction: float, done: int = done, size: int = len(part)) -> None:
                 progress(text, (done + fraction * size) / total)
 
-            spoken = answers(model, prompt, part.texts, decoding, prefixes, report, checkpoint)
+            def answer(prompt=prompt, part=part, report=report) -> list[list[str]]:
+                return answers(model, prompt, part.texts, decoding, prefixes, report, checkpoint)
+
+            key = {"prompt": prompt.digest, "queries": part.digest, **asdict(decoding)}
+            spoken = keep(key, answer)
             asked = [query for query, each in zip(part.texts, spoken, strict=True) for _ in each]
             judged = iter(judge(asked, [answer for each in spoken for answer in each]))
             verdicts = [[next(judged).outcome for _ in each] for each in spoken]
@@ -101,6 +112,14 @@ def evaluate(
             ]
             done += len(part)
     return Report(tuple(rates), tuple(said))
+
+
+def shards_of(model: ChatModel) -> Shards:
+    """The parts of evaluations of this model; clear them once the report is written."""
+    return Shards({
+        "work": "evaluate", "model": model.name, "revision": model.revision, "precision": model.precision,
+        "rendering": asdict(model.rendering),
+    })  # fmt: skip
 
 
 def rate(

@@ -156,11 +156,14 @@ class Loading:
         from dro import fitting
 
         with self._turns.worker():
+            parts = fitting.shards_of(loaded.model, bundled("anchors"))
             fitted = fitting.fit(
-                loaded.model, bundled("anchors"), progress=self._note("fitting"), checkpoint=pause
-            )
+                loaded.model, bundled("anchors"), progress=self._note("fitting"), checkpoint=pause,
+                shards=parts,
+            )  # fmt: skip
             self._set(loaded.model, loaded.prefixes, fitted)  # first: it serves even where the disk is full
             save(fitted, cached_folder(loaded.model))
+            parts.clear()
 
     def _set(self, model: ChatModel, prefixes: PrefixCache, space: Space | None) -> None:
         runs = None

@@ -6,6 +6,7 @@ name. What is over stays on disk and is listed again after a restart.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import queue
@@ -27,7 +28,7 @@ from dro.models import ChatModel
 from dro.prompts import SOFT_PROMPT_FILE, SafetyPrompt, resolve
 from dro.recipes import RECIPES, Config, training_set
 from dro.region import Region
-from dro.run_folder import CONFIG_FILE, STATES_FILE, Step, read_curve
+from dro.run_folder import CONFIG_FILE, STATES_FILE, Step, hold, read_curve, release
 from dro.space import Space, find
 from explorer import text
 from explorer.discretion import discreet, log_failure
@@ -196,13 +197,27 @@ class Runs:
             self._check_room(visitor)
             stem = f"dro-{config.init if config.init.isalpha() else 'own'}"
             number = 1 + max((int(n.rsplit("-", 1)[1]) for n in self._taken()), default=0)
-            name = f"{stem}-{number}"
+            name = self._claim_name(stem, number)
             own = preset if PRESETS.get(preset) == config else "own settings"
             run = Run(name, own, config, self._folder / name, self.expect(config), visitor=visitor)
             run.owner = hashlib.sha256(key.encode()).hexdigest() if key else ""
             self._all[name] = run
         self._waiting.put(run)
         return run
+
+    def _claim_name(self, stem: str, number: int) -> str:
+        """The first free name from `number` on; its folder is made, so that another server takes the next."""
+        while True:
+            try:
+                (self._folder / f"{stem}-{number}").mkdir(parents=True)
+                return f"{stem}-{number}"
+            except FileExistsError:
+                number += 1
+            except OSError as error:
+                raise StoreError(
+                    f"{self._folder} cannot be written: {error.strerror}.",
+                    "Free some space, or set DRO_CACHE to a folder you can write to.",
+                ) from None
 
     def _check_room(self, visitor: Visitor) -> None:
         going = [run for run in self._all.values() if not run.over]
@@ -276,7 +291,9 @@ class Runs:
             except DroError as error:
                 # The page is for everybody: it names the run, not where the server keeps it.
                 run.message = discreet(str(error).replace(str(run.folder), run.name))
-                self._enter(run, "failed")
+                # What the store could not hold can be gone on with when it can.
+                going = isinstance(error, StoreError) and run.steps
+                self._enter(run, "interrupted" if going else "failed")
             except (MemoryError, torch.OutOfMemoryError):
                 run.message = text.NO_MEMORY
                 self._enter(run, "failed")
@@ -284,6 +301,8 @@ class Runs:
                 log_failure(f"run {run.name}", error)
                 run.message = text.UNEXPECTED
                 self._enter(run, "failed")
+            finally:
+                release(run.folder)
 
     def _take(self, run: Run) -> None:
         """Train, save, measure; called with the turn, which it gives away between model passes."""
@@ -293,6 +312,8 @@ class Runs:
 
         bench, stopped = self._bench, False
         optimisation: Optimisation | None = None
+        # Another server on this store may hold the run's folder: said before anything is computed.
+        hold(run.folder)
 
         def pause() -> None:
             self._turns.give_way()
@@ -321,6 +342,7 @@ class Runs:
         # From here on a second click on stop ends the measuring; the prompt is saved in any case.
         optimisation.when_idle(self._turns.give_way)
         prompt = optimisation.finish()
+        run.message = optimisation.diverged
         with_states = last_token_states(bench.model, prompt, run.watched.queries.texts, None)
         run.watched.looks.append((len(run.steps), bench.space.projection.coordinates(with_states)))
         ends = [run.watched.looks[0], run.watched.looks[-1]]
@@ -339,7 +361,7 @@ class Runs:
             store.write_json(run.folder / MEASURED_FILE, measured)
         except StopRequested:
             run.message = text.NOT_MEASURED
-        return self._enter(run, "stopped" if stopped else "done")
+        return self._enter(run, "stopped" if stopped or optimisation.diverged else "done")
 
     def _train(self, run: Run, optimisation: Optimisation, watched: Watched, pause: Callable) -> None:
         began, watching, last_look = time.monotonic(), 0.0, 0.0
@@ -385,6 +407,9 @@ class Runs:
     def _enter_early(self, run: Run) -> None:
         """Stopped before a step was taken; a run that was interrupted before can still go on."""
         run.message = "" if run.steps else text.STOPPED_EARLY
+        if not run.steps:
+            with contextlib.suppress(OSError):  # only the empty folder that its name was claimed by
+                run.folder.rmdir()
         self._enter(run, "interrupted" if run.steps else "stopped")
 
     def _enter(self, run: Run, phase: str) -> None:

@@ -83,6 +83,7 @@ def evaluate(
     """Count refusals on queries that no prompt was trained on (default: the bundled test sets)."""
     from dro import benchmarks
     from dro.evaluate import evaluate as measure
+    from dro.evaluate import shards_of
     from dro.generate import Decoding
     from dro.progress import on_stderr
     from dro.prompts import available, resolve
@@ -102,12 +103,14 @@ def evaluate(
     chosen = [resolve(name, chat) for name in prompt or available(chat)]
     with on_stderr() as progress:
         asked = [queries.limit(limit) for queries in [*(queries for queries, _ in named), *files]]
-        report = measure(chat, chosen, asked, decoding, progress, judge=decide)
+        parts = shards_of(chat)
+        report = measure(chat, chosen, asked, decoding, progress, judge=decide, shards=parts)
     if answers:
         from dro.store import write_bytes
 
         lines = [json.dumps(said.as_dict(), ensure_ascii=False) + "\n" for said in report.said]
         write_bytes(answers, "".join(lines).encode())
+    parts.clear()
     table = rates_table(report.rates, f"judge: {report.rates[0].judge}")
     used = [one.as_dict() for _, each in named for one in each]
     show({"results": [row.as_dict() for row in report.rates], "sets": used}, table, as_json)
