@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import typer
 
-from dro.cli import answering, benching, spaces, studies, training
+from dro.cli import answering, benching, cleaning, spaces, studies, training
 from dro.errors import DroError
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "judge": answering.judge,
     "study": studies.study,
     "bench": benching.bench,
+    "clean": cleaning.clean,
 }
 for name, command in COMMANDS.items():
     app.command(name)(command)
