@@ -118,10 +118,10 @@ def read_curve(folder: Path) -> list[Step]:
     if not path.exists():
         return []
     steps = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_bytes().splitlines():  # a torn line need not be UTF-8
         try:
             steps.append(Step(**json.loads(line)))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             break
     return steps
 

@@ -300,7 +300,9 @@ def load(folder: str | Path) -> Space:
             told["why_no_refusal"],
             {int(token): (int(r), int(n)) for token, (r, n) in told.get("openings", {}).items()},
         )
-    except (OSError, KeyError, TypeError, ValueError, SafetensorError, DroError) as error:
+    except (
+        OSError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, SafetensorError, DroError,
+    ) as error:  # fmt: skip
         raise StoreError(
             f"The space in {folder} is damaged ({type(error).__name__}: {error}).",
             f"Fit it anew: python -m dro fit --out {folder}",

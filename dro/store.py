@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import json
@@ -33,7 +32,6 @@ def write_bytes(path: Path, content: bytes, mode: int = 0o644) -> None:
                 os.fsync(stream.fileno())
             os.chmod(temporary, mode)
             os.replace(temporary, path)
-            _sync(path.parent)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
@@ -59,16 +57,6 @@ def leftovers(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if _LEFT.fullmatch(path.name))
 
 
-def _sync(folder: Path) -> None:
-    """Let the file's new name outlive a power failure, too; where that cannot be asked, it is not."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
 def _cannot_write(path: Path, error: OSError) -> StoreError:
     remedy = "Free some space" if error.errno == errno.ENOSPC else "Choose a folder you can write to"
     return StoreError(f"{path} cannot be written: {error.strerror}.", f"{remedy}.")
@@ -86,7 +74,7 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StoreError(f"{path} is damaged ({error}).", "Delete its folder and make it again.") from None
     if not isinstance(content, dict):
         raise StoreError(f"{path} is damaged: no object.", "Delete its folder and make it again.")

@@ -183,14 +183,23 @@ class Desk:
     # The thread ------------------------------------------------------------------------------------------
 
     def _serve(self) -> None:
-        while True:
+        try:
+            while True:
+                with self._changed:
+                    if not self._changed.wait_for(lambda: self._waiting or self._batches, _IDLE):
+                        self._thread = None
+                        return
+                with self._turns.visitor():
+                    self._place()
+                    self._write()
+        except BaseException as error:
+            # A fault of the desk itself: nobody must wait for a thread that is no more.
             with self._changed:
-                if not self._changed.wait_for(lambda: self._waiting or self._batches, _IDLE):
-                    self._thread = None
-                    return
-            with self._turns.visitor():
-                self._place()
-                self._write()
+                told, self._thread = [*self._waiting, *(t for b in self._batches for t, _ in b.chosen)], None
+                self._waiting, self._batches = [], []
+            for ticket in told:
+                self._fail(ticket, RuntimeError(f"the desk failed: {type(error).__name__}"))
+            raise
 
     def _place(self) -> None:
         """One pass: as many (query, prompt) pairs as fit, from the head of the line."""

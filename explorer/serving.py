@@ -13,7 +13,7 @@ from explorer.theme import CSS, HEAD, theme
 
 _THREADS = 160
 """More than questions can wait at a time: what waits for the model must not keep pages from loading."""
-_EVENTS = 512
+_EVENTS = 256
 """Calls that gradio itself keeps waiting; ours are refused in words long before."""
 
 

