@@ -17,6 +17,10 @@ def options() -> argparse.Namespace:
     parser.add_argument("--precision", choices=("auto", "bf16", "fp32", "4bit"), default="auto")
     parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"))
     parser.add_argument("--port", type=int, default=os.environ.get("GRADIO_SERVER_PORT", "7860"))
+    parser.add_argument("--classroom", action="store_true", help="limits for many visitors on one machine: "
+                        "short runs, small evaluations, one model; hides what costs more")  # fmt: skip
+    parser.add_argument("--public", action="store_true", help="narrower still, for an open page; visitors "
+                        "load only the models named in DRO_MODELS")  # fmt: skip
     return parser.parse_args()
 
 
@@ -34,20 +38,21 @@ def main() -> None:
     """Serve until interrupted."""
     asked = options()
     from dro.errors import DroError
+    from explorer import limits
     from explorer.interface import build
+    from explorer.messages import visitor
     from explorer.service import Service
-    from explorer.theme import CSS, HEAD, theme
+    from explorer.serving import launch
 
     try:
-        service = Service(asked.model, asked.precision)
+        chosen, accounts = limits.chosen(asked.classroom, asked.public), limits.accounts()
+        service = Service(asked.model, asked.precision, chosen, visitor)
     except DroError as error:
         raise SystemExit(str(error)) from None
-    page = build(service, asked.model, asked.precision).queue(api_open=False, max_size=64)
+    page = build(service, asked.model, asked.precision)
     _check_free(asked.host, asked.port)
-    page.launch(
-        server_name=asked.host, server_port=asked.port, show_error=False, theme=theme(), css_paths=CSS,
-        head=HEAD, run_history=False, enable_monitoring=False, max_file_size="20mb", prevent_thread_lock=True,
-    )  # fmt: skip
+    launch(page, asked.host, asked.port, chosen, accounts)
+    print(f"DRO Explorer is on http://{asked.host}:{asked.port}", flush=True)
     # A moment later: loading takes both cores, and the first page wants to be drawn.
     threading.Timer(3.0, service.start_loading).start()
     page.block_thread()

@@ -18,6 +18,7 @@ HARMFUL, HARMLESS = "harmful", "harmless"
 CLASSES = (HARMFUL, HARMLESS)
 BUNDLED = ("anchors", "train", "validation", "test")
 MAX_QUERY_CHARACTERS = 8_000
+MAX_PAIR = 2**31
 QUERY_COLUMNS = ("query", "prompt", "goal", "instruction", "text")
 
 
@@ -131,19 +132,21 @@ def read_labelled(path: str | Path, column: str | None = None) -> QuerySet:
         label = str(row.get("class") or "").strip().lower()
         if label not in CLASSES:
             raise DataError(
-                f"{where}: the class is {label!r}.",
+                f"{where}: the class is {label[:40]!r}.",
                 "Give every row a column `class` with harmful or harmless (csv or jsonl).",
             )
         try:
             given = row.get("pair")
             pair = counts[label] if given in (None, "") else int(given)
+            if abs(pair) > MAX_PAIR:
+                raise OverflowError
         except (ValueError, TypeError, OverflowError):
-            raise DataError(f"{where}: pair is {row['pair']!r}.", "Use whole numbers.") from None
+            raise DataError(f"{where}: pair is {str(row['pair'])[:40]!r}.", "Use whole numbers.") from None
         counts[label] += 1
         queries.append(Query(text, label == HARMFUL, pair))
     if min(counts.values()) == 0:
         raise DataError(f"{path.name} holds {counts}.", "Queries of both classes are needed.")
-    return QuerySet(path.stem, tuple(queries))
+    return QuerySet(path.stem[:80], tuple(queries))
 
 
 def as_set(texts: Iterable[str], harmful: bool, name: str) -> QuerySet:

@@ -14,8 +14,10 @@ from dro.generate import Decoding, answers
 from dro.judges import Judge, Phrases
 from dro.models import ChatModel
 from dro.prompts import SafetyPrompt
+from dro.shards import Shards, done_here
 from dro.sources import Progress, silent
 from dro.states import PrefixCache
+from dro.store import content_hash
 
 CONFIDENCE = 0.95
 Ask = Callable[[SafetyPrompt, Sequence[str], Progress], list[list[str]]]
@@ -77,12 +79,19 @@ def evaluate(
     progress: Progress = silent,
     checkpoint: Callable[[], None] = lambda: None,
     judge: Judge = Phrases(),
+    shards: Shards | None = None,
 ) -> Report:
-    """Answer every query under every prompt and judge the answers."""
+    """Answer every query under every prompt and judge the answers.
+
+    shards: where the answers of finished parts are kept, a prompt on a class of a set each (see
+        `shards_of`); None: nowhere.
+    """
     prefixes = PrefixCache(model)
+    keep = shards.part if shards else done_here
 
     def ask(prompt: SafetyPrompt, texts: Sequence[str], report: Progress) -> list[list[str]]:
-        return answers(model, prompt, texts, decoding, prefixes, report, checkpoint)
+        key = {"prompt": prompt.digest, "queries": content_hash(list(texts)), **asdict(decoding)}
+        return keep(key, lambda: answers(model, prompt, texts, decoding, prefixes, report, checkpoint))
 
     return collect(ask, prompts, queries, decoding.seed, progress, judge)
 
@@ -119,6 +128,14 @@ def collect(
             ]
             done += len(part)
     return Report(tuple(rates), tuple(said))
+
+
+def shards_of(model: ChatModel) -> Shards:
+    """The parts of evaluations of this model; clear them once the report is written."""
+    return Shards({
+        "work": "evaluate", "model": model.name, "revision": model.revision, "precision": model.precision,
+        "rendering": asdict(model.rendering),
+    })  # fmt: skip
 
 
 def rate(

@@ -15,7 +15,8 @@ from dro.data import QuerySet
 from dro.errors import DataError
 from dro.generate import Decoding, full_answers
 from dro.models import ChatModel
-from dro.prompts import HUMAN, available, resolve
+from dro.prompts import HUMAN, SafetyPrompt, available, resolve
+from dro.shards import Shards, done_here
 from dro.sources import Progress, silent
 from dro.space import Anchors, Space
 from dro.states import PrefixCache, last_token_states
@@ -49,6 +50,7 @@ def fit(
     progress: Progress = silent,
     checkpoint: Callable[[], None] = lambda: None,
     recipe: str = OURS,
+    shards: Shards | None = None,
 ) -> Space:
     """Fit a space on `anchors` (both classes, matched in pairs).
 
@@ -61,7 +63,10 @@ def fit(
         recipe, whose refusal rates are taken over instead of answering anew.
     checkpoint: called between model passes; may raise to stop.
     recipe: "ours", or "paper": four prompts, plain PCA, probes as the paper trains them.
+    shards: where finished parts are kept, states and verdicts, never answers (see `shards_of`); None:
+        nowhere.
     """
+    keep = shards.part if shards else done_here
     if recipe not in (OURS, PAPERS):
         raise DataError(f"There is no way of fitting called {recipe!r}.", f"Use {OURS} or {PAPERS}.")
     names = conditions_for(model, recipe)
@@ -84,7 +89,12 @@ def fit(
         step = _shifted(
             progress, f"{name} ({number + 1} of {len(names)})", number / len(names), 1 / len(names)
         )
-        states.append(last_token_states(model, prompt, anchors.texts, prefixes, checkpoint=checkpoint))
+
+        def place(prompt: SafetyPrompt = prompt) -> list[list[float]]:
+            return last_token_states(model, prompt, anchors.texts, prefixes, checkpoint=checkpoint).tolist()
+
+        asked = {"prompt": prompt.text}
+        states.append(np.array(keep({**asked, "what": "states"}, place), dtype=np.float32))
         step("", 0.05)
         if known is not None:
             rates.append(known.anchors.refusal_rate[known.anchors.rows(name)])
@@ -92,8 +102,15 @@ def fit(
         refused = np.zeros(len(anchors))
         for share, decoding in ((0.35, greedy), (0.6, labels)):
             part = _shifted(step, "", 0.05 if decoding is greedy else 0.4, share)
-            said = full_answers(model, prompt, anchors.texts, decoding, prefixes, part, checkpoint)
-            judged = [[(a.opening, refusal.judge(a.text).refused) for a in each] for each in said]
+
+            def judge(
+                prompt: SafetyPrompt = prompt, decoding: Decoding = decoding, part: Progress = part
+            ) -> list[list[tuple[int | None, bool]]]:
+                said = full_answers(model, prompt, anchors.texts, decoding, prefixes, part, checkpoint)
+                return [[(a.opening, refusal.judge(a.text).refused) for a in each] for each in said]
+
+            told = keep({**asked, "what": "verdicts", **asdict(decoding)}, judge)
+            judged = [[(opening, was) for opening, was in each] for each in told]
             refused += [sum(was for _, was in each) for each in judged]
             openings += [one for each in judged for one in each]
         rates.append(refused / (labels.samples + 1))
@@ -103,6 +120,14 @@ def fit(
         model, anchors, names, np.concatenate(states), np.concatenate(rates), m, labels, seed, answered_in,
         counted, recipe,
     )  # fmt: skip
+
+
+def shards_of(model: ChatModel, anchors: QuerySet) -> Shards:
+    """The parts of a fit of this model on these anchors; clear them once the space is saved."""
+    return Shards({
+        "work": "fit", "model": model.name, "revision": model.revision, "precision": model.precision,
+        "rendering": asdict(model.rendering), "anchors": anchors.digest, "judge": refusal.PHRASES,
+    })  # fmt: skip
 
 
 def _check_known(known: Space, model: ChatModel, anchors: QuerySet, names: tuple[str, ...]) -> Decoding:

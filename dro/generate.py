@@ -140,27 +140,50 @@ def stream_answers(
     All prompts go through the model together, each behind its own prefix: a token costs hardly more
     for five prompts than for one, since reading the weights is what takes time.
     """
-    layout, flat = side_by_side(model, prompts, query, prefixes, keep=True)
-    stream = _decode(model, layout, flat, [query] * len(prompts), decoding)
-    before_that = [-1] * len(prompts)
-    texts, ended = [""] * len(prompts), [False] * len(prompts)
+    return stream_asked(model, [(prompt, query) for prompt in prompts], decoding, prefixes)
+
+
+def stream_asked(
+    model: ChatModel,
+    asked: Sequence[tuple[SafetyPrompt, str]],
+    decoding: Decoding = Decoding(),
+    prefixes: PrefixCache | None = None,
+    longest: Sequence[int] | None = None,
+    wanted: Callable[[int], bool] = lambda place: True,
+) -> Iterator[list[tuple[str, bool]]]:
+    """Answers to (prompt, query) pairs at once: after every token, each (text so far, ended), in order.
+
+    longest: tokens of each answer, at most decoding.max_tokens. wanted: asked before every token; an answer
+    that nobody wants any more costs no further one.
+    """
+    layout, flat, order = side_by_side(model, asked, prefixes, keep=True)
+    most = [decoding.max_tokens if longest is None else longest[place] for place in order]
+
+    def goes_on(row: int, length: int) -> bool:
+        return length < most[row] and wanted(order[row])
+
+    stream = _decode(model, layout, flat, [asked[place][1] for place in order], decoding, goes_on)
+    before_that = [-1] * len(asked)
+    told = [("", False)] * len(asked)
     for ids in stream:
-        for place, answer in enumerate(ids):
+        for row, answer in enumerate(ids):
             # An answer that did not grow has met its end.
-            ended[place] = len(answer) == before_that[place] or len(answer) == decoding.max_tokens
-            before_that[place] = len(answer)
+            ended = len(answer) == before_that[row] or len(answer) == most[row]
+            before_that[row] = len(answer)
             # An unfinished character is held back until its last byte is there.
             spelled = model.tokenizer.decode(answer, skip_special_tokens=True)
-            texts[place] = spelled.rstrip("\ufffd").lstrip()
-        yield list(zip(texts, ended, strict=True))
-    yield [(said, True) for said in texts]
+            told[order[row]] = (spelled.rstrip("\ufffd").lstrip(), ended)
+        yield list(told)
+    yield [(said, True) for said, _ in told]
 
 
 @torch.no_grad()
 def _decode(model: ChatModel, layout: Packed | SideBySide, flat: torch.Tensor, queries: Sequence[str],
-            decoding: Decoding) -> Iterator[list[list[int]]]:  # fmt: skip
+            decoding: Decoding, wanted: Callable[[int, int], bool] = lambda row, length: True,
+            ) -> Iterator[list[list[int]]]:  # fmt: skip
     """Yield, after each token, the ids of all answers so far: query by query, sample by sample.
 
+    wanted: whether a row of so many tokens goes on.
     flat: embeddings of all that follows the prefixes, query after query, as `layout` (with `keep`) has it.
     """
     device, samples = model.device, decoding.samples
@@ -184,6 +207,7 @@ def _decode(model: ChatModel, layout: Packed | SideBySide, flat: torch.Tensor, q
         for k in going:
             result[active[k]].append(chosen[k])
         yield result
+        going = [k for k in going if wanted(active[k], len(result[active[k]]))]
         if not going or step + 1 == decoding.max_tokens:
             return
         if len(going) < len(active):

@@ -29,6 +29,13 @@ from dro.sources import Progress, silent
 from dro.space import Space
 from dro.states import own_ids, packed_states, prefix_ids, prompt_vectors
 
+EXPLODED, _FEWEST_NORMS = 1e4, 5
+"""A gradient so many times the median of those before is none any more; judged from so many steps on."""
+
+
+class _DivergedError(ModelError):
+    """A step that must not be taken."""
+
 
 @dataclass
 class _Best:
@@ -96,6 +103,7 @@ class Optimisation:
             foreach=False,
         )
         self.done = 0
+        self._norms: list[float] = []
         self._best = _Best(self._initial, 0, float("-inf"))
         self._queries = train.queries
         self._train = _Queries(model, self._start, train.texts, [q.harmful for q in train.queries])
@@ -113,6 +121,9 @@ class Optimisation:
             "train": {"name": train.name, "sha256": train.digest},
             "validation": validation and {"name": validation.name, "sha256": validation.digest},
         }
+        self.diverged = ""
+        """Why the run stopped itself; its best step is kept."""
+        run_folder.hold(folder)
         if run_folder.claim(folder, described):
             self._restore()
 
@@ -127,17 +138,21 @@ class Optimisation:
         if self.done >= config.steps:
             return
         self._progress("States before training", 0.0)
-        drawn = [batch_rows(self._queries, config, step) for step in range(self.done, config.steps)]
-        needed = np.unique(np.concatenate(drawn)) if drawn else np.zeros(0, dtype=int)
+        drawn = [batch_rows(self._queries, config, step) for step in range(config.steps)]
+        needed = np.unique(np.concatenate(drawn))
         if config.residual_on == "anchors":
             anchors = set(self.space.anchors.queries)
             needed = needed[[self._train.texts[row] in anchors for row in needed]]
-        self._fill(self._train, needed.tolist(), 0.0, 0.7)
+        self._start_states(needed)
         if self._held_out and config.validate_every:
             self._fill(self._held_out, range(len(self._held_out.own)), 0.7, 0.3)
-        for rows in drawn:
+        for rows in drawn[self.done :]:
             began = time.perf_counter()
-            losses, norm = self._update(rows)
+            try:
+                losses, norm = self._update(rows)
+            except _DivergedError as error:
+                self.diverged = str(error)
+                return
             seconds = time.perf_counter() - began
             self.done += 1
             due = config.validate_every and (
@@ -179,7 +194,23 @@ class Optimisation:
         store.write_bytes(self.folder / STATES_FILE, to_bytes(arrays))
         prompt = self._as_prompt(self._best.vectors)
         prompts.save(prompt, self.folder, self._card())
+        self.close()
         return prompt
+
+    def close(self) -> None:
+        """Let other processes have the folder; what is in it goes on from its last step."""
+        run_folder.release(self.folder)
+
+    def _start_states(self, needed: np.ndarray) -> None:
+        """States of the queries that steps need, before training. They are kept: a run that goes on must
+        start from the same ones to the bit, and need not wait for them."""
+        kept = run_folder.read_start(self.folder, needed, self.model.d_model)
+        if kept is not None:
+            self._train.start[needed] = kept.to(self._train.start)
+            self._train.known[needed] = True
+            return
+        self._fill(self._train, needed.tolist(), 0.0, 0.7)
+        run_folder.write_start(self.folder, needed, self._train.start[needed])
 
     def _as_prompt(self, vectors: torch.Tensor) -> SafetyPrompt:
         return SafetyPrompt(str(self.folder), self._start.text, vectors.cpu().numpy().copy())
@@ -208,11 +239,14 @@ class Optimisation:
         )  # fmt: skip
         gradient = self.vectors.grad
         norm = float(torch.nn.utils.clip_grad_norm_([self.vectors], self.config.clip))
-        if not torch.isfinite(losses.total) or not np.isfinite(norm):
-            raise ModelError(
-                f"Step {self.done + 1} diverged (loss {losses.total.item()}, gradient norm {norm}).",
-                f"The last good step is kept in {self.folder}; try a smaller --lr in a new folder.",
+        if not torch.isfinite(losses.total) or not np.isfinite(norm) or self._explodes(norm):
+            told = (
+                f"Step {self.done + 1} diverged (loss {losses.total.item():.3g}, gradient norm {norm:.3g})."
             )
+            remedy = "Try a smaller --lr in a new folder."
+            if not self.done:
+                raise ModelError(told, remedy)
+            raise _DivergedError(f"{told} Step {self._best.step} is kept.", remedy)
         if self.done == 0 and (gradient is None or norm == 0):
             raise ModelError(
                 f"{self.model.name} in {self.model.precision} gives the soft prompt no gradient.",
@@ -220,7 +254,12 @@ class Optimisation:
             )
         self._optimiser.param_groups[0]["lr"] = self.config.lr_at(self.done)
         self._optimiser.step()
+        self._norms.append(norm)
         return losses, norm
+
+    def _explodes(self, norm: float) -> bool:
+        """The gradient is out of all proportion to those of the steps before."""
+        return len(self._norms) >= _FEWEST_NORMS and norm > EXPLODED * float(np.median(self._norms))
 
     def _fill(self, queries: _Queries, rows: Sequence[int], start: float, share: float) -> None:
         """Find the starting states of `rows` that are not known yet."""
@@ -283,6 +322,7 @@ class Optimisation:
             "exp_avg_sq": kept["exp_avg_sq"].to(device),
         }
         run_folder.cut_curve(self.folder, self.done)
+        self._norms = [step.gradient_norm for step in self.curve]
 
     def _write(self, step: Step) -> None:
         # The curve first: after a kill between the two, the step is taken again and its line replaced.

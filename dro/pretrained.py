@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from dro import footprint
+from dro import footprint, store
 from dro.errors import DataError, ModelError
 from dro.sources import Progress, locked, need_space
 
@@ -170,6 +170,8 @@ def convert(gguf: Path, folder: Path, progress: Progress) -> None:
     with locked(folder.parent):
         if (folder / "config.json").exists():
             return
+        for left in store.leftovers(folder.parent):  # of a conversion that was killed: gigabytes
+            shutil.rmtree(left, ignore_errors=True)
         need_space(folder.parent, 4 * gguf.stat().st_size)
         temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         try:

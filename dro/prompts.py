@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dro.data import check_query
 from dro.errors import DataError, StoreError
 from dro.store import read_json
 
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
 SOFT_PROMPT = "soft_prompt"
 SOFT_PROMPT_FILE = "soft_prompt.safetensors"
 CARD_FILE = "dro_prompt.json"
-MOST_TOKENS = 2048
+MAX_SOFT_TOKENS = 2048
+MAX_FILE_BYTES = 100_000_000
+"""More than the longest prompt of the widest model takes in float32."""
 
 # The texts are public model documentation, quoted with their origin.
 HUMAN: Mapping[str, str] = MappingProxyType(
@@ -160,12 +163,7 @@ def read(path: str | Path) -> tuple[np.ndarray, dict[str, Any]]:
     if not np.isfinite(vectors).all():
         raise StoreError(f"The soft prompt in {file.name} holds values that are not finite.", "Train anew.")
     card = file.parent / CARD_FILE
-    if not card.is_file():
-        return vectors, {}
-    told = read_json(card, "Restore it or delete it.")
-    if not isinstance(told.get("init_text"), str):
-        raise StoreError(f"{card} is damaged (no init_text).", "Restore it or delete it.")
-    return vectors, told
+    return vectors, _read_card(card) if card.is_file() else {}
 
 
 def save(prompt: SafetyPrompt, folder: Path, card: Mapping[str, Any]) -> None:
@@ -184,6 +182,10 @@ def _read_vectors(file: Path) -> np.ndarray:
     from safetensors import SafetensorError, safe_open
 
     try:
+        if file.stat().st_size > MAX_FILE_BYTES:
+            raise ValueError(
+                f"{file.stat().st_size / 1e6:.0f} MB; at most {MAX_FILE_BYTES / 1e6:.0f} are read"
+            )
         # Through torch: numpy has no bfloat16.
         with safe_open(file, framework="pt") as tensors:
             names = list(tensors.keys())
@@ -194,20 +196,43 @@ def _read_vectors(file: Path) -> np.ndarray:
                     "Save the prompt under that name.",
                 )
             # The shape first: a header costs nothing, whatever it promises.
-            shape = tensors.get_slice(SOFT_PROMPT).get_shape()
-            if len(shape) != 2 or not 1 <= shape[0] <= MOST_TOKENS or not shape[1]:
-                raise StoreError(
-                    f"The soft prompt in {file.name} is {' × '.join(map(str, shape)) or 'a number'}; a table "
-                    f"of 1 to {MOST_TOKENS:,} vectors is expected.",
-                    "Use the file of a trained prompt.",
-                )
+            _check_shape(file, tensors.get_slice(SOFT_PROMPT).get_shape())
             tensor = tensors.get_tensor(SOFT_PROMPT)
             if not tensor.is_floating_point():
-                raise StoreError(f"The soft prompt in {file.name} holds {tensor.dtype}, no vectors.",
+                kind = str(tensor.dtype).removeprefix("torch.")
+                raise StoreError(f"The soft prompt in {file.name} holds numbers of type {kind}, no vectors.",
                                  "Use the file of a trained prompt.")  # fmt: skip
             return tensor.float().numpy()
-    except (SafetensorError, OSError, ValueError) as error:
+    # An unknown dtype, or a shape beyond all memory, is told by torch in its own ways.
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, RuntimeError, MemoryError) as error:
         raise StoreError(f"{file.name} is no safetensors file ({error}).", "Save it anew.") from None
+
+
+def _check_shape(file: Path, shape: list[int]) -> None:
+    if len(shape) != 2 or not all(shape):
+        found = " × ".join(map(str, shape)) or "a number"
+        raise StoreError(
+            f"The soft prompt in {file.name} is {found} ({len(shape)} dimensions); a table of vectors is "
+            "expected.",
+            "Use the file of a trained prompt.",
+        )
+    if shape[0] > MAX_SOFT_TOKENS:
+        raise StoreError(
+            f"The soft prompt in {file.name} has {shape[0]:,} tokens of at most {MAX_SOFT_TOKENS:,}.",
+            "Train a shorter one.",
+        )
+
+
+def _read_card(card: Path) -> dict[str, Any]:
+    remedy = "Restore it or delete it."
+    if card.stat().st_size > MAX_FILE_BYTES:
+        raise StoreError(f"{card} is damaged (it is too large).", remedy)
+    told = read_json(card, remedy)
+    try:
+        check_query(told.get("init_text"))
+    except DataError as error:
+        raise StoreError(f"{card} is damaged (init_text: {error.cause}).", remedy) from None
+    return told
 
 
 def _names() -> str:

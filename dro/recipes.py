@@ -41,7 +41,7 @@ class Config(BaseModel):
         on held-out harmful queries less `harmless_weight` times that on harmless ones.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     space: Literal["", "paper"] = ""
     init: str = "short"
@@ -60,7 +60,7 @@ class Config(BaseModel):
     beta2: float = Field(0.999, ge=0, lt=1)
     weight_decay: float = Field(0.01, ge=0)
     clip: float = Field(1.0, gt=0)
-    seed: int = Field(42, ge=0)
+    seed: int = Field(42, ge=0, le=2**63 - 1)
     validate_every: int = Field(10, ge=0)
     choose: Literal["last", "mass"] = "last"
 

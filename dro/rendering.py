@@ -71,7 +71,7 @@ def from_file(path: str | Path) -> Rendering:
     try:
         fields = json.loads(Path(path).read_text(encoding="utf-8"))
         return Rendering(str(fields["with_system"]), str(fields["without_system"]), fields.get("identity"))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{path} is no rendering ({error!r}).", OVERRIDE) from None
 
 

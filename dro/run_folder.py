@@ -12,6 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from filelock import FileLock, Timeout
+
 from dro import store
 from dro.errors import StoreError
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 CONFIG_FILE, STEPS_FILE, CHECKPOINT_FILE, STATES_FILE = (
     "config.json", "steps.jsonl", "checkpoint.safetensors", "states.safetensors",
 )  # fmt: skip
+START_FILE, LOCK_FILE = "start.safetensors", ".lock"
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,9 @@ def claim(folder: Path, described: Mapping[str, Any]) -> bool:
     """
     path = folder / CONFIG_FILE
     if not path.exists():
-        if folder.exists() and any(folder.iterdir()):
+        # A kill may have left the lock, and what was being written.
+        left = {LOCK_FILE, *(path.name for path in store.leftovers(folder))}
+        if folder.exists() and {path.name for path in folder.iterdir()} - left:
             raise StoreError(f"{folder} holds other files.", "Name an empty or new folder.")
         store.write_json(path, described)
         return False
@@ -71,24 +77,58 @@ def claim(folder: Path, described: Mapping[str, Any]) -> bool:
     return False
 
 
+_held: dict[str, FileLock] = {}
+
+
+def hold(folder: Path) -> None:
+    """Keep other processes from this folder until `release`, or until this process ends in any way.
+
+    Raises
+    ------
+    StoreError: another process works on it, or it cannot be written.
+    """
+    key = str(folder.absolute())
+    if key in _held:
+        return
+    lock = FileLock(folder / LOCK_FILE, thread_local=False)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise StoreError(
+            f"Another process is working on {folder}.", "Wait for its end, or name another folder."
+        ) from None
+    except OSError as error:
+        raise StoreError(
+            f"{folder} cannot be written: {error.strerror}.", "Choose a folder you can write to."
+        ) from None
+    _held[key] = lock
+
+
+def release(folder: Path) -> None:
+    """Let other processes work on this folder again."""
+    lock = _held.pop(str(folder.absolute()), None)
+    if lock is not None:
+        lock.release()
+
+
 def read_curve(folder: Path) -> list[Step]:
     """The Step records of a run's folder; a last line cut short by a kill is left out."""
     path = folder / STEPS_FILE
     if not path.exists():
         return []
     steps = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_bytes().splitlines():  # a torn line need not be UTF-8
         try:
             steps.append(Step(**json.loads(line)))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             break
     return steps
 
 
 def append(folder: Path, step: Step) -> None:
     """Add a line to the curve."""
-    with (folder / STEPS_FILE).open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(asdict(step)) + "\n")
+    store.append_line(folder / STEPS_FILE, json.dumps(asdict(step)))
 
 
 def cut_curve(folder: Path, steps: int) -> None:
@@ -103,6 +143,34 @@ def write_checkpoint(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
 
     content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     store.write_bytes(folder / CHECKPOINT_FILE, content)
+
+
+def write_start(folder: Path, rows: np.ndarray, states: torch.Tensor) -> None:
+    """Keep the states before training of those queries that steps need: (n,) rows, (n, d_model)."""
+    from safetensors.torch import save
+
+    kept = {"rows": torch_of(rows), "states": states.detach().cpu().contiguous()}
+    store.write_bytes(folder / START_FILE, save(kept))
+
+
+def read_start(folder: Path, rows: np.ndarray, d_model: int) -> torch.Tensor | None:
+    """The states that `write_start` kept for these rows; None where they are not there, or damaged."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        kept = load_file(folder / START_FILE)
+        same = np.array_equal(kept["rows"].numpy(), rows)
+    except (SafetensorError, KeyError, OSError):
+        return None
+    states = kept["states"]
+    return states if same and tuple(states.shape) == (len(rows), d_model) else None
+
+
+def torch_of(rows: np.ndarray) -> torch.Tensor:
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(rows, dtype=np.int64))
 
 
 def read_checkpoint(folder: Path, shape: tuple[int, ...]) -> dict[str, torch.Tensor]:

@@ -5,6 +5,7 @@ New queries and new runs are placed in it and never refitted silently.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -242,6 +243,7 @@ def save(space: Space, folder: Path) -> None:
         {
             "format": FORMAT,
             "name": space.name,
+            "arrays_sha256": hashlib.sha256(body).hexdigest(),
             "total_variance": projection.total_variance,
             "harmfulness": {"bias": space.harmfulness.bias, "strength": space.harmfulness.strength},
             "refusal": space.refusal and {"bias": space.refusal.bias, "strength": space.refusal.strength},
@@ -270,7 +272,11 @@ def load(folder: str | Path) -> Space:
     if told.get("format") != FORMAT:
         raise StoreError(f"{folder} has format {told.get('format')}, not {FORMAT}.", "Fit it anew.")
     try:
-        arrays = from_bytes((folder / ARRAYS_FILE).read_bytes())
+        body = (folder / ARRAYS_FILE).read_bytes()
+        # A kill between the two files of a new fit: neither belongs to the other.
+        if told.get("arrays_sha256", hashlib.sha256(body).hexdigest()) != hashlib.sha256(body).hexdigest():
+            raise ValueError(f"{ARRAYS_FILE} belongs to another fit")
+        arrays = from_bytes(body)
         probes = {
             kind: Probe(arrays[f"{kind}_weight"], told[kind]["bias"], told[kind]["strength"])
             for kind in ("harmfulness", "refusal")
@@ -294,7 +300,10 @@ def load(folder: str | Path) -> Space:
             told["why_no_refusal"],
             {int(token): (int(r), int(n)) for token, (r, n) in told.get("openings", {}).items()},
         )
-    except (OSError, KeyError, TypeError, ValueError, SafetensorError, DroError) as error:
+    except (
+        OSError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, SafetensorError,
+        DroError,
+    ) as error:  # fmt: skip
         raise StoreError(
             f"The space in {folder} is damaged ({type(error).__name__}: {error}).",
             f"Fit it anew: python -m dro fit --out {folder}",

@@ -15,7 +15,7 @@ import torch
 from dro import shared_prefix
 from dro.batching import passes, room
 from dro.encoding import PrefixIds, encoder
-from dro.errors import DataError
+from dro.errors import DataError, ModelError
 from dro.models import ChatModel
 from dro.prompts import SafetyPrompt
 from dro.shared_prefix import KeyValues, Packed
@@ -169,7 +169,7 @@ def _in_passes(
     def one(rows: list[int]) -> np.ndarray:
         checkpoint()
         layout = Packed(prefix.length, [len(own[r]) for r in rows], model.device, prefix=prefix)
-        return run(model.embed([i for r in rows for i in own[r]])[None], layout)
+        return _finite(model, run(model.embed([i for r in rows for i in own[r]])[None], layout))
 
     for rows, states in passes([len(o) for o in own], room(model), one):
         if result is None:
@@ -185,22 +185,51 @@ def states_by_prompt(
     model: ChatModel, prompts: Sequence[SafetyPrompt], query: str, prefixes: PrefixCache | None = None
 ) -> np.ndarray:
     """States of one query under several prompts in one pass: float32 (len(prompts), d_model)."""
-    layout, flat = side_by_side(model, prompts, query, prefixes)
+    return states_of(model, [(prompt, query) for prompt in prompts], prefixes)
+
+
+@torch.no_grad()
+def states_of(
+    model: ChatModel, asked: Sequence[tuple[SafetyPrompt, str]], prefixes: PrefixCache | None = None
+) -> np.ndarray:
+    """States of (prompt, query) pairs in one pass: float32 (len(asked), d_model), in their order."""
+    layout, flat, order = side_by_side(model, asked, prefixes)
     hidden = shared_prefix.forward(model.backbone, flat[None], layout.position_ids, layout)
-    return hidden[0, layout.last].float().cpu().numpy()
+    result = np.empty((len(asked), model.d_model), dtype=np.float32)
+    result[order] = _finite(model, hidden[0, layout.last].float().cpu().numpy())
+    return result
 
 
 def side_by_side(
-    model: ChatModel, prompts: Sequence[SafetyPrompt], query: str, prefixes: PrefixCache | None = None,
+    model: ChatModel, asked: Sequence[tuple[SafetyPrompt, str]], prefixes: PrefixCache | None = None,
     keep: bool = False,
-) -> tuple[SideBySide, torch.Tensor]:  # fmt: skip
-    """One query behind the prefix of each prompt: the layout, and the embeddings of its row."""
-    own = [own_ids(model, prompt, [query])[0] for prompt in prompts]
-    parts = []
-    for prompt, ids in zip(prompts, own, strict=True):
+) -> tuple[SideBySide, torch.Tensor, list[int]]:  # fmt: skip
+    """Queries behind the prefixes of their prompts, those of one prompt together.
+
+    Returns the layout, the embeddings of its row, and which pair each of its sequences is.
+    """
+    groups: dict[str, list[int]] = {}
+    for place, (prompt, _) in enumerate(asked):
+        groups.setdefault(prompt.digest, []).append(place)
+    parts, flat = [], []
+    for places in groups.values():
+        prompt = asked[places[0]][0]
+        own = own_ids(model, prompt, [asked[place][1] for place in places])
         prefix = prefixes.get(prompt) if prefixes else run_prefix(model, prompt)
-        parts.append(Packed(prefix.length, [len(ids)], model.device, prefix=prefix, keep=keep))
-    return SideBySide(parts), model.embed([token for ids in own for token in ids])
+        parts.append(Packed(prefix.length, [len(ids) for ids in own], model.device, prefix=prefix, keep=keep))
+        flat += [token for ids in own for token in ids]
+    order = [place for places in groups.values() for place in places]
+    return SideBySide(parts), model.embed(flat), order
+
+
+def _finite(model: ChatModel, states: np.ndarray) -> np.ndarray:
+    """States that are numbers; a model that computes none is named before anything is drawn or fitted."""
+    if not np.isfinite(states).all():
+        raise ModelError(
+            f"{model.name} in {model.precision} gives states that are not finite.",
+            "Load it in another precision, or fetch its files anew.",
+        )
+    return states
 
 
 def empty_prefix(model: ChatModel) -> KeyValues:

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,9 +16,15 @@ from typing import Any
 
 from dro.errors import StoreError
 
+_LEFT = re.compile(r"\..+\.[a-z0-9_]{8}")
+"""`.name.` and the eight characters that tempfile puts behind it."""
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` so that `path` holds either all of it or what it held before."""
+
+def write_bytes(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Write `content` so that `path` holds either all of it or what it held before.
+
+    A kill on the way leaves a hidden file beside it at most; `leftovers` finds those.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -26,20 +33,42 @@ def write_bytes(path: Path, content: bytes) -> None:
                 stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())
-            os.chmod(temporary, 0o644)
+            os.chmod(temporary, mode)
             os.replace(temporary, path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
     except OSError as error:
-        remedy = "Free some space" if error.errno == errno.ENOSPC else "Choose a folder you can write to"
-        raise StoreError(f"{path} cannot be written: {error.strerror}.", f"{remedy}.") from None
+        raise _cannot_write(path, error) from None
 
 
-def write_json(path: Path, content: Any) -> None:
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a file, on disk when this returns; a kill may leave it cut short."""
+    try:
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write(line + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        raise _cannot_write(path, error) from None
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """What kills in the middle of writing have left in a folder: hidden files and folders of ours."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if _LEFT.fullmatch(path.name))
+
+
+def _cannot_write(path: Path, error: OSError) -> StoreError:
+    remedy = "Free some space" if error.errno == errno.ENOSPC else "Choose a folder you can write to"
+    return StoreError(f"{path} cannot be written: {error.strerror}.", f"{remedy}.")
+
+
+def write_json(path: Path, content: Any, mode: int = 0o644) -> None:
     """Write `content` as indented json, atomically; numbers that are not finite are refused."""
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
-    write_bytes(path, (text + "\n").encode())
+    write_bytes(path, (text + "\n").encode(), mode)
 
 
 def read_json(path: Path, remedy: str = "Delete its folder and make it again.") -> dict[str, Any]:
@@ -48,7 +77,7 @@ def read_json(path: Path, remedy: str = "Delete its folder and make it again.") 
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StoreError(f"{path} is damaged ({error}).", remedy) from None
     if not isinstance(content, dict):
         raise StoreError(f"{path} is damaged: no object.", remedy)
@@ -75,8 +104,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
-        remedy = "Free some space" if error.errno == errno.ENOSPC else "Choose a folder you can write to"
-        raise StoreError(f"{path} cannot be written: {error.strerror}.", f"{remedy}.") from None
+        raise _cannot_write(path, error) from None
 
 
 def content_hash(content: Any) -> str:

@@ -13,6 +13,9 @@ from dro.errors import DataError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 MAX_FILE_BYTES = 20_000_000
+MAX_COLUMNS, MAX_ROWS, MAX_CELLS = 1_000, 100_000, 2_000_000
+"""A csv row costs memory for every column there is, whether it holds anything or not."""
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def read(path: Path) -> list[tuple[dict[str, Any], int]]:
@@ -82,6 +85,20 @@ def lines(content: str) -> list[tuple[int, str]]:
     return list(enumerate(content.replace("\r\n", "\n").split("\n"), start=1))
 
 
+def spreadsheet_safe(cell: str) -> str:
+    """A cell that a spreadsheet would run as a formula gets a quote before it: then it is shown as text."""
+    return f"'{cell}" if cell.startswith(_FORMULA) else cell
+
+
+def _check_size(path: Path, rows: int, columns: int) -> None:
+    if columns > MAX_COLUMNS:
+        raise DataError(
+            f"{path.name} has {columns:,} columns; at most {MAX_COLUMNS:,} are read.", "Keep those needed."
+        )
+    if rows > MAX_ROWS or rows * columns > MAX_CELLS:
+        raise DataError(f"{path.name} has {rows:,} rows or more of {columns:,} columns.", "Split it.")
+
+
 def _jsonl_rows(path: Path, content: str) -> list[tuple[dict, int]]:
     rows = []
     for number, line in lines(content):
@@ -96,13 +113,21 @@ def _jsonl_rows(path: Path, content: str) -> list[tuple[dict, int]]:
         if not isinstance(row, dict):
             raise DataError(f"{path.name}, line {number} is no JSON object.", 'Write {"query": …}.')
         rows.append((row, number))
+        _check_size(path, len(rows), len(row))
     return rows
 
 
 def _csv_rows(path: Path, content: str, delimiter: str) -> list[tuple[dict, int]]:
     reader = csv.DictReader(io.StringIO(content, newline=""), delimiter=delimiter)
+    rows: list[tuple[dict, int]] = []
     try:
-        return [(row, reader.line_num) for row in reader]
+        columns = len(reader.fieldnames or ())
+        _check_size(path, 0, columns)
+        for row in reader:
+            rows.append((row, reader.line_num))
+            # Cells beyond the header's come as a list under the key None.
+            _check_size(path, len(rows), max(columns, len(row.get(None) or ())))
+        return rows
     except csv.Error as error:
         raise DataError(
             f"{path.name}, line {reader.line_num} is not csv: {error}.", "Check the quoting."

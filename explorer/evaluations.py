@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import logging
 import tempfile
 import threading
 import time
@@ -18,16 +17,16 @@ from dro.data import CLASSES, QuerySet
 from dro.errors import DataError, DroError
 from dro.prompts import SafetyPrompt
 from dro.refusal import PHRASES
+from dro.tables import spreadsheet_safe
 from explorer import text
+from explorer.discretion import discreet, log_failure
+from explorer.limits import OWN
 from explorer.runs import Bench, answer_seconds
-from explorer.turns import Turns
+from explorer.turns import Turns, Visitor
 
 if TYPE_CHECKING:
     # torch comes with these, and the page is drawn without it.
     from dro.evaluate import Rate, Said
-
-MOST_QUERIES = 400
-"""Queries of one evaluation on the page, over all its sets."""
 
 
 class _Cancelled(Exception):  # noqa: N818 - nothing went wrong
@@ -67,6 +66,7 @@ class Evaluation:
     stop: threading.Event = field(default_factory=threading.Event)
     folder: tempfile.TemporaryDirectory = field(default_factory=tempfile.TemporaryDirectory)
     """Where downloads are written; it goes when the evaluation is forgotten."""
+    visitor: Visitor = field(default_factory=Visitor)
 
     @property
     def over(self) -> bool:
@@ -129,7 +129,7 @@ class Evaluation:
         writer.writerow(("prompt", "class", "query", "answer", "phrases", "first_token"))
         for said, other in self.said:
             cells = (said.prompt, said.label, said.query, said.answer, said.verdict, other)
-            writer.writerow([f"'{c}" if c[:1] in ("=", "+", "-", "@", "\t", "\r") else c for c in cells])
+            writer.writerow([spreadsheet_safe(cell) for cell in cells])
         return stream.getvalue()
 
 
@@ -141,16 +141,17 @@ def expected_seconds(bench: Bench, prompts: int, queries: int) -> float:
 
 
 def start(
-    bench: Bench, turns: Turns, prompts: Sequence[SafetyPrompt], sets: Sequence[QuerySet]
-) -> Evaluation:
+    bench: Bench, turns: Turns, prompts: Sequence[SafetyPrompt], sets: Sequence[QuerySet],
+    most: int = OWN.most_queries, visitor: Visitor = Visitor(),
+) -> Evaluation:  # fmt: skip
     """Begin in the background; DataError where there is too much or nothing to do."""
     count = sum(len(each) for each in sets)
     if not count:
         raise DataError("No query set is chosen.", "Choose one, or upload a file.")
-    if count > MOST_QUERIES:
-        raise DataError(f"{count} queries.", f"The page takes up to {MOST_QUERIES}; use the command line.")
+    if count > most:
+        raise DataError(f"{count} queries.", f"The page takes up to {most}; use the command line.")
     names = tuple(prompt.name for prompt in prompts)
-    made = Evaluation(names, tuple(sets), expected_seconds(bench, len(prompts), count))
+    made = Evaluation(names, tuple(sets), expected_seconds(bench, len(prompts), count), visitor=visitor)
     threading.Thread(target=_work, args=(made, bench, turns, prompts), name="evaluation", daemon=True).start()
     return made
 
@@ -171,11 +172,11 @@ def _work(made: Evaluation, bench: Bench, turns: Turns, prompts: Sequence[Safety
     except _Cancelled:
         made.phase, made.message = "stopped", text.EVALUATION_STOPPED
     except DroError as error:
-        made.phase, made.message = "failed", str(error)
+        made.phase, made.message = "failed", discreet(str(error))
     except (MemoryError, torch.OutOfMemoryError):
         made.phase, made.message = "failed", text.NO_MEMORY
-    except Exception:
-        logging.getLogger(__name__).exception("evaluation")
+    except Exception as error:
+        log_failure("evaluation", error)
         made.phase, made.message = "failed", text.UNEXPECTED
     made.version += 1
 

@@ -105,7 +105,7 @@ def frontier(view: Frontier) -> go.Figure:
     figure.add_trace(
         go.Scatter(
             x=_list(x[:, 0]), y=_list(y[:, 0]), mode="markers+text", showlegend=False, cliponaxis=False,
-            text=[html.escape(_short(name, 24)) for name in view.prompts], textposition="top right",
+            text=[_text(_short(name, 24)) for name in view.prompts], textposition="top right",
             marker={"size": [15 if t else 11 for t in view.trained], "symbol": symbols, "color": DIRECTION},
             error_x=_whiskers(x), error_y=_whiskers(y),
             customdata=[_wrapped(name) for name in view.prompts],
@@ -146,10 +146,10 @@ def _cloud(group: Group | None, harmful: bool, opacity: float, by_refusal: bool,
         rate = rates[place]
         said = "answers not sampled" if np.isnan(rate) else f"refused in {rate:.0%} of its answers"
         score = "" if logits is None else f"f_r = {logits[place]:+.2f}, "
-        data.append([_wrapped(group.queries[index]), f"{score}{said}", group.prompt, int(index)])
+        data.append([_wrapped(group.queries[index]), f"{score}{said}", _named(group.prompt), int(index)])
     return _trace(
         three, group.xy[rows], mode="markers", name=kind, marker=marker, customdata=data,
-        hovertemplate="%{customdata[0]}<br>%{customdata[1]}<extra>" + f"{kind}, {html.escape(group.prompt)}"
+        hovertemplate="%{customdata[0]}<br>%{customdata[1]}<extra>" + f"{kind}, {_named(group.prompt)}"
         + "</extra>",
     )  # fmt: skip
 
@@ -159,12 +159,12 @@ def _means(view: Scatter, harmful: bool, three: bool):
     kind = "harmful" if harmful else "harmless"
     return _trace(
         three, xy, mode="lines+markers+text" if not three else "lines+markers",
-        text=[html.escape(_short(p)) for p in view.mean_prompts],
+        text=[_text(_short(p)) for p in view.mean_prompts],
         textposition="top center" if harmful else "bottom center", textfont={"size": 11, "shadow": "auto"},
         line={"color": HARMFUL if harmful else HARMLESS, "width": 2},
         marker={"size": 5 if three else 11, "symbol": "square", "color": HARMFUL if harmful else HARMLESS,
                 "line": {"width": 1.5, "color": "#ffffff"}},
-        customdata=[[f"mean of the {kind} anchors", "", p, -1] for p in view.mean_prompts],
+        customdata=[[f"mean of the {kind} anchors", "", _named(p), -1] for p in view.mean_prompts],
         hovertemplate="%{customdata[0]}<extra>under %{customdata[2]}</extra>", name=f"mean {kind}",
     )  # fmt: skip
 
@@ -179,7 +179,7 @@ def _query(view: Scatter, three: bool):
     located = view.located
     if located is None:
         return _trace(three, np.empty((0, 3 if three else 2)), mode="markers", name="your query")
-    names = [html.escape(_short(p)) + (" ⚠" if out else "")
+    names = [_text(_short(p)) + (" ⚠" if out else "")
              for p, out in zip(located.prompts, located.outside, strict=True)]  # fmt: skip
     notes = ["outside the region where the probes were fitted" if out else "" for out in located.outside]
     return _trace(
@@ -189,7 +189,7 @@ def _query(view: Scatter, three: bool):
                 "symbol": ["cross" if out else "diamond" for out in located.outside] if three
                 else ["x" if out else "star" for out in located.outside],
                 "line": {"width": 1.2, "color": "#222222"}},
-        customdata=[[_wrapped(located.query), note, p, -2]
+        customdata=[[_wrapped(located.query), note, _named(p), -2]
                     for p, note in zip(located.prompts, notes, strict=True)],
         hovertemplate="%{customdata[0]}<br>%{customdata[1]}<extra>under %{customdata[2]}</extra>",
         name="your query",
@@ -268,7 +268,17 @@ def _short(prompt: str, most: int = 16) -> str:
 def _wrapped(text: str) -> str:
     # Plotly reads a few tags in labels: what a visitor typed is text.
     lines = textwrap.wrap(text, _WIDTH_OF_HOVER, max_lines=6, placeholder=" …") or [""]
-    return "<br>".join(html.escape(line) for line in lines)
+    return "<br>".join(_text(line) for line in lines)
+
+
+def _named(prompt: str) -> str:
+    """A prompt's name for a hover label, where it is also put into templates."""
+    return _text(_short(prompt, 200))
+
+
+def _text(told: str) -> str:
+    # `%{` begins a field of plotly's templates; as an entity it is only read when it is drawn.
+    return html.escape(told).replace("%{", "&#37;{")
 
 
 def _list(values: np.ndarray) -> list:

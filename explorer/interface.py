@@ -8,17 +8,15 @@ import gradio as gr
 
 from explorer import api, cards, text
 from explorer.events import QUICK
+from explorer.page import Page
 from explorer.service import Service
 from explorer.session import Session
 from explorer.tabs import evaluate, explore, layers, learn, model, optimise, trying
 
-_TICK = 1.0
-"""Seconds between looks at loading and at the run in progress."""
-
 
 def build(service: Service, name: str, precision: str) -> gr.Blocks:
     """The page as one gr.Blocks, wired to `service`. name, precision: of the model asked for."""
-    with gr.Blocks(title=text.TITLE, analytics_enabled=False, delete_cache=(3600, 86400)) as page:
+    with Page(title=text.TITLE, analytics_enabled=False, delete_cache=(3600, 86400)) as page:
         with gr.Row(elem_id="head"):
             gr.HTML(f"<h1>{text.TITLE}</h1> <p>{text.TAGLINE}</p>", elem_id="title", scale=5, min_width=300)
             status = gr.HTML(_status(service), elem_id="status", scale=3, min_width=260)
@@ -73,7 +71,7 @@ def build(service: Service, name: str, precision: str) -> gr.Blocks:
             *optimising.following,
         ]  # fmt: skip
         told = [*exploring.chosen, optimising.run, optimising.seen, known, *optimising.settings]
-        gr.Timer(_TICK).tick(tick, told, looked, **QUICK)
+        gr.Timer(service.limits.tick).tick(tick, told, looked, **QUICK)
         exploring.catch_up(
             optimising.use.click(use, [*exploring.chosen, optimising.seen], [tabs, *refreshed], **QUICK)
         )

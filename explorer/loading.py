@@ -19,6 +19,8 @@ from dro.registry import DEFAULT
 from dro.sources import cache_folder
 from dro.space import Space, cached_folder, find, save, shipped
 from explorer import text
+from explorer.discretion import discreet, log_failure
+from explorer.limits import OWN, Limits
 from explorer.runs import Bench, Runs, measure_rate
 from explorer.turns import Turns
 
@@ -59,8 +61,8 @@ class Cancelled(Exception):  # noqa: N818 - nothing went wrong
 class Loading:
     """Holds at most one model in memory."""
 
-    def __init__(self, turns: Turns) -> None:
-        self._turns = turns
+    def __init__(self, turns: Turns, limits: Limits = OWN) -> None:
+        self._turns, self._limits = turns, limits
         self._runs_folder = cache_folder() / "runs"
         self._busy = threading.Lock()
         self._cancel = threading.Event()
@@ -122,8 +124,8 @@ class Loading:
                 self._settle()
             except (MemoryError, torch.OutOfMemoryError):
                 self._fail(DroError(text.NO_MEMORY))
-            except Exception:
-                logging.getLogger(__name__).exception("loading")
+            except Exception as error:
+                log_failure("loading", error)
                 self._fail(DroError(text.UNEXPECTED))
             finally:
                 self._busy.release()
@@ -133,7 +135,7 @@ class Loading:
     def _fail(self, error: DroError) -> None:
         """Tell what went wrong; a model that is still there goes on serving."""
         self.failure = error
-        self.stage = Stage("failed", str(error))
+        self.stage = Stage("failed", discreet(str(error)))
         if self.loaded is not None:  # told for a while, then what is there counts again
             timer = threading.Timer(_TOLD_FOR, self._settle_after, [self.stage])
             timer.daemon = True
@@ -175,26 +177,29 @@ class Loading:
             found = layers.fit(
                 loaded.space, loaded.model, self._note("fitting"), self._pause, loaded.prefixes
             )
-        layer_files.save(found, cached_folder(loaded.model))
-        self.loaded = replace(loaded, layers=found)
+        self.loaded = replace(loaded, layers=found)  # first: they are shown even where the disk is full
         self._settle()
+        layer_files.save(found, cached_folder(loaded.model))
 
     def _fit(self, loaded: Loaded) -> None:
         from dro import fitting
 
         with self._turns.worker():
+            parts = fitting.shards_of(loaded.model, bundled("anchors"))
             fitted = fitting.fit(
-                loaded.model, bundled("anchors"), progress=self._note("fitting"), checkpoint=self._pause
-            )
+                loaded.model, bundled("anchors"), progress=self._note("fitting"), checkpoint=self._pause,
+                shards=parts,
+            )  # fmt: skip
+            self._set(loaded.model, loaded.prefixes, fitted)  # first: it serves even where the disk is full
             save(fitted, cached_folder(loaded.model))
-            self._set(loaded.model, loaded.prefixes, fitted)
+            parts.clear()
 
     def _set(self, model: ChatModel, prefixes: PrefixCache, space: Space | None) -> None:
         runs = None
         if space is not None:
             texts = bundled("anchors").texts[:24]
             bench = Bench(model, space, prefixes, measure_rate(model, prefixes, texts))
-            runs = Runs(bench, self._runs_folder / model.key, self._turns)
+            runs = Runs(bench, self._runs_folder / model.key, self._turns, self._limits)
             for name in available(model):  # so that the first query need not wait for them
                 prefixes.get(resolve(name, model))
         layers = None if space is None else layer_files.find(space, model)

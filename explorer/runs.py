@@ -6,12 +6,15 @@ name. What is over stays on disk and is listed again after a restart.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import logging
 import queue
 import re
+import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,10 +28,12 @@ from dro.models import ChatModel
 from dro.prompts import SOFT_PROMPT_FILE, SafetyPrompt, resolve
 from dro.recipes import RECIPES, Config, training_set
 from dro.region import Region
-from dro.run_folder import CONFIG_FILE, STATES_FILE, Step, read_curve
+from dro.run_folder import CONFIG_FILE, STATES_FILE, Step, hold, read_curve, release
 from dro.space import Space, find
 from explorer import text
-from explorer.turns import Turns
+from explorer.discretion import discreet, log_failure
+from explorer.limits import OWN, Limits
+from explorer.turns import Turns, Visitor
 
 if TYPE_CHECKING:
     # torch comes with these, and the page is drawn without it.
@@ -41,7 +46,8 @@ PRESETS: dict[str, Config] = {
     name: recipe if recipe.choose == "mass" else recipe.model_copy(update={"validate_every": 0})
     for name, recipe in RECIPES.items()
 }
-MOST_STEPS, MOST_BATCH, MOST_WAITING = 1000, 100, 8
+TRAINED_ON = ("anchors", "train")
+"""Query sets that a visitor's run may use; the others are there to measure."""
 WATCHED = 8
 """Queries of each class watched, from either set: 16 trained on and 16 held out in all."""
 WATCH_SHARE = 0.15
@@ -93,6 +99,14 @@ class Run:
     version: int = 0
     usable: bool = False
     stop: threading.Event = field(default_factory=threading.Event)
+    visitor: Visitor = field(default_factory=Visitor)
+    owner: str = ""
+    """Hash of the key that was given to whoever began it; "" where nobody owns it."""
+
+    def owned_by(self, keys: Iterable[object]) -> bool:
+        """One of the keys is that of this run."""
+        hashes = (hashlib.sha256(key.encode()).hexdigest() for key in keys if isinstance(key, str))
+        return any(secrets.compare_digest(each, self.owner) for each in hashes)
 
     @property
     def over(self) -> bool:
@@ -128,7 +142,8 @@ class Bench:
 class Runs:
     """The runs of one loaded model, and the worker that takes them one after the other."""
 
-    def __init__(self, bench: Bench, folder: Path, turns: Turns) -> None:
+    def __init__(self, bench: Bench, folder: Path, turns: Turns, limits: Limits = OWN) -> None:
+        self._limits = limits
         self._bench, self._folder, self._turns = bench, folder, turns
         self._all: dict[str, Run] = {}
         self._waiting: queue.Queue[Run | None] = queue.Queue()
@@ -155,8 +170,10 @@ class Runs:
 
     def get(self, name: str) -> Run:
         """The run called `name`; DataError where there is none."""
-        if name not in self._all:
-            raise DataError(f"There is no run {name!r} of this model.", "Start one on the page Optimise.")
+        if not isinstance(name, str) or name not in self._all:
+            raise DataError(
+                f"There is no run {str(name)[:40]!r} of this model.", "Start one on the page Optimise."
+            )
         return self._all[name]
 
     def active(self) -> Run | None:
@@ -167,23 +184,50 @@ class Runs:
         """Seconds that a run with these settings is likely to take, from click to the measured end."""
         return expected_seconds(self._bench, config, self._speed)
 
-    def start(self, config: Config, preset: str) -> Run:
-        """Queue a new run; DataError where the settings ask for too much."""
-        check(config, self._bench.model)
+    def start(self, config: Config, preset: str, visitor: Visitor = Visitor(), key: str = "") -> Run:
+        """Queue a new run; DataError where the settings ask for too much, or too many wait.
+
+        key: known to whoever begins it; where it is given, only they may stop it (`Limits.owned`).
+        """
+        check(config, self._bench.model, self._limits)
         self._space(config)  # says how to fit it where there is none
         with self._lock:
             if self._closed:
                 raise DataError("The model was changed meanwhile.", text.WAIT)
-            if sum(not run.over for run in self._all.values()) >= MOST_WAITING:
-                raise DataError(f"{MOST_WAITING} runs are waiting already.", "Wait for one to end.")
+            self._check_room(visitor)
             stem = f"dro-{config.init if config.init.isalpha() else 'own'}"
             number = 1 + max((int(n.rsplit("-", 1)[1]) for n in self._taken()), default=0)
-            name = f"{stem}-{number}"
+            name = self._claim_name(stem, number)
             own = preset if PRESETS.get(preset) == config else "own settings"
-            run = Run(name, own, config, self._folder / name, self.expect(config))
+            run = Run(name, own, config, self._folder / name, self.expect(config), visitor=visitor)
+            run.owner = hashlib.sha256(key.encode()).hexdigest() if key else ""
             self._all[name] = run
         self._waiting.put(run)
         return run
+
+    def _claim_name(self, stem: str, number: int) -> str:
+        """The first free name from `number` on; its folder is made, so that another server takes the next."""
+        while True:
+            try:
+                (self._folder / f"{stem}-{number}").mkdir(parents=True)
+                return f"{stem}-{number}"
+            except FileExistsError:
+                number += 1
+            except OSError as error:
+                raise StoreError(
+                    f"{self._folder} cannot be written: {error.strerror}.",
+                    "Free some space, or set DRO_CACHE to a folder you can write to.",
+                ) from None
+
+    def _check_room(self, visitor: Visitor) -> None:
+        going = [run for run in self._all.values() if not run.over]
+        if len(going) >= self._limits.waiting_runs:
+            left = sum(max(0.0, run.expected - run.elapsed()) for run in going[:1])
+            raise DataError(
+                f"{len(going)} runs are waiting already.", f"Come back in about {left / 60:.0f} min."
+            )
+        if sum(run.visitor == visitor for run in going) >= self._limits.runs_each:
+            raise DataError("A run of yours is not over yet.", "Wait for its end, or stop it.")
 
     def _space(self, config: Config) -> Space:
         """The space whose directions a run is trained on; pictures are always of the model's own."""
@@ -246,15 +290,19 @@ class Runs:
                     self._take(run)
             except DroError as error:
                 # The page is for everybody: it names the run, not where the server keeps it.
-                run.message = str(error).replace(str(run.folder), run.name)
-                self._enter(run, "failed")
+                run.message = discreet(str(error).replace(str(run.folder), run.name))
+                # What the store could not hold can be gone on with when it can.
+                going = isinstance(error, StoreError) and run.steps
+                self._enter(run, "interrupted" if going else "failed")
             except (MemoryError, torch.OutOfMemoryError):
                 run.message = text.NO_MEMORY
                 self._enter(run, "failed")
-            except Exception:
-                logging.getLogger(__name__).exception("run %s", run.name)
+            except Exception as error:
+                log_failure(f"run {run.name}", error)
                 run.message = text.UNEXPECTED
                 self._enter(run, "failed")
+            finally:
+                release(run.folder)
 
     def _take(self, run: Run) -> None:
         """Train, save, measure; called with the turn, which it gives away between model passes."""
@@ -264,6 +312,8 @@ class Runs:
 
         bench, stopped = self._bench, False
         optimisation: Optimisation | None = None
+        # Another server on this store may hold the run's folder: said before anything is computed.
+        hold(run.folder)
 
         def pause() -> None:
             self._turns.give_way()
@@ -280,7 +330,7 @@ class Runs:
                 bench.model, self._space(run.config), run.config, training_set(run.config), unseen,
                 run.folder, checkpoint=pause,
             )  # fmt: skip
-            store.write_json(run.folder / PAGE_FILE, {"preset": run.preset})
+            store.write_json(run.folder / PAGE_FILE, {"preset": run.preset, "owner": run.owner})
             run.steps = optimisation.curve
             self._train(run, optimisation, run.watched, pause)
         except StopRequested:
@@ -292,10 +342,12 @@ class Runs:
         # From here on a second click on stop ends the measuring; the prompt is saved in any case.
         optimisation.when_idle(self._turns.give_way)
         prompt = optimisation.finish()
+        run.message = optimisation.diverged
         with_states = last_token_states(bench.model, prompt, run.watched.queries.texts, None)
         run.watched.looks.append((len(run.steps), bench.space.projection.coordinates(with_states)))
         ends = [run.watched.looks[0], run.watched.looks[-1]]
-        told = {"preset": run.preset, "watched": [[step, places.tolist()] for step, places in ends]}
+        told = {"preset": run.preset, "owner": run.owner,
+                "watched": [[step, places.tolist()] for step, places in ends]}  # fmt: skip
         store.write_json(run.folder / PAGE_FILE, told)
         bench.prefixes.get(prompt)  # so that the first query under it need not wait
         run.usable = True
@@ -309,7 +361,7 @@ class Runs:
             store.write_json(run.folder / MEASURED_FILE, measured)
         except StopRequested:
             run.message = text.NOT_MEASURED
-        return self._enter(run, "stopped" if stopped else "done")
+        return self._enter(run, "stopped" if stopped or optimisation.diverged else "done")
 
     def _train(self, run: Run, optimisation: Optimisation, watched: Watched, pause: Callable) -> None:
         began, watching, last_look = time.monotonic(), 0.0, 0.0
@@ -355,6 +407,9 @@ class Runs:
     def _enter_early(self, run: Run) -> None:
         """Stopped before a step was taken; a run that was interrupted before can still go on."""
         run.message = "" if run.steps else text.STOPPED_EARLY
+        if not run.steps:
+            with contextlib.suppress(OSError):  # only the empty folder that its name was claimed by
+                run.folder.rmdir()
         self._enter(run, "interrupted" if run.steps else "stopped")
 
     def _enter(self, run: Run, phase: str) -> None:
@@ -380,7 +435,7 @@ def _read_run(folder: Path, space: str) -> Run:
     told = store.read_json(folder / CONFIG_FILE)
     config = Config(**told["config"])
     page = store.read_json(folder / PAGE_FILE) if (folder / PAGE_FILE).is_file() else {}
-    run = Run(folder.name, page.get("preset", "own"), config, folder, 0.0)
+    run = Run(folder.name, page.get("preset", "own"), config, folder, 0.0, owner=page.get("owner", ""))
     if "watched" in page:
         run.watched = watch_set(bundled("anchors"), bundled("validation", "select"))
         run.watched.looks.extend((int(step), np.array(places)) for step, places in page["watched"])
@@ -415,12 +470,17 @@ def watch_set(anchors: QuerySet, held_out: QuerySet) -> Watched:
     )
 
 
-def check(config: Config, model: ChatModel) -> None:
+def check(config: Config, model: ChatModel, limits: Limits = OWN) -> None:
     """Refuse settings that would keep the machine for hours, or that cannot be."""
-    if config.steps > MOST_STEPS:
-        raise DataError(f"{config.steps} steps.", f"The page takes up to {MOST_STEPS}; use the command line.")
-    if config.batch > MOST_BATCH:
-        raise DataError(f"A batch of {config.batch}.", f"The page takes up to {MOST_BATCH}.")
+    if config.steps > limits.most_steps:
+        raise DataError(
+            f"{config.steps} steps.", f"The page takes up to {limits.most_steps}; use the command line."
+        )
+    if config.batch > limits.most_batch:
+        raise DataError(f"A batch of {config.batch}.", f"The page takes up to {limits.most_batch}.")
+    odd = [name for name in config.queries.split("+") if name not in TRAINED_ON]
+    if odd:
+        raise DataError(f"A run cannot train on {odd[0][:40]!r}.", f"Use {' or '.join(TRAINED_ON)}.")
     if resolve(config.init, model).text is None:
         raise DataError(f"The prompt {config.init!r} has no tokens to train.", "Start from short.")
 

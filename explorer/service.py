@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import secrets
-import time
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +19,22 @@ from dro.models import Precision
 from dro.prompts import STANDARD, SafetyPrompt, available, resolve
 from dro.recipes import Config
 from dro.refusal import PHRASES, judge
-from dro.space import Point, Space, locate
+from dro.space import Point, Space
 from explorer import text, views
+from explorer.desk import Desk, Ticket, waiting_text
 from explorer.evaluations import Evaluation, expected_seconds, start
+from explorer.limits import OWN, Limits
 from explorer.loading import Loaded, Loading, Stage
+from explorer.model_work import ModelWork
 from explorer.packages import package
 from explorer.runs import PRESETS, Run, Runs
-from explorer.turns import Turns
+from explorer.turns import Turns, Visitor
 
-MOST_PROMPTS, MOST_ANSWER_TOKENS, MOST_PROMPT_CHARACTERS = 12, 200, 4000
+MOST_PROMPTS, MOST_PROMPT_CHARACTERS = 12, 4000
 MOST_TOKENS = 1024
 """Longest query with its prompt: attention on the CPU takes memory with the square of it."""
-SLICE = 0.4
-"""Seconds of one turn at the model while answers are written."""
-MOST_EVALUATIONS, KEPT_EVALUATIONS = 4, 16
-"""Under way at a time, and kept in memory."""
+KEPT_EVALUATIONS = 16
+"""Kept in memory."""
 BASE = "none"
 """Shifts are told against this condition."""
 
@@ -40,10 +42,21 @@ BASE = "none"
 class Service:
     """What the page can ask for. Every method may raise a DroError with cause and remedy."""
 
-    def __init__(self, model: str, precision: Precision) -> None:
+    def __init__(
+        self,
+        model: str,
+        precision: Precision,
+        limits: Limits = OWN,
+        visitor: Callable[[], Visitor] = Visitor,
+    ) -> None:
+        """limits: what visitors may ask for. visitor: tells who is asking."""
+        self.limits, self._visitor = limits, visitor
         self._wanted = (model, precision)
         self._turns = Turns()
-        self._loading = Loading(self._turns)
+        self._desk = Desk(self._turns, limits.questions, limits.questions_each)
+        self._loading = Loading(self._turns, limits)
+        self._work: ModelWork | None = None
+        self._followers = threading.Semaphore(limits.followers)
         self._preview = self._loading.preview(model, precision)
         self._preview_layers = self._loading.preview_layers(self._preview, precision)
         self._evaluations: dict[str, Evaluation] = {}
@@ -59,6 +72,8 @@ class Service:
         """Load another model in the background, and forget the one that is there."""
         if not model or not model.strip():
             raise DataError("No model is named.", "Pick one, or type a hub id or a folder.")
+        if model.strip() != self._wanted[0]:
+            self.limits.check_model(model.strip())
         if any(not each.over for each in self._evaluations.values()):
             raise DataError(
                 "An evaluation is in progress on this model.", "Stop it first, or wait for its end."
@@ -70,10 +85,14 @@ class Service:
 
     def fit(self) -> None:
         """Fit a space for the loaded model in the background."""
+        if not self.limits.fitting:
+            raise DataError("Visitors cannot fit spaces here.", "Ask whoever runs this server.")
         self._loading.start_fit()
 
     def read_layers(self) -> None:
         """Read the layers of the loaded model in the background."""
+        if not self.limits.fitting:
+            raise DataError("Visitors cannot read layers here.", "Ask whoever runs this server.")
         self._loading.start_layers()
 
     def cancel_fit(self) -> None:
@@ -94,7 +113,8 @@ class Service:
     def fit_wanted(self) -> bool:
         """A model is loaded that has no space, and nothing is under way."""
         loaded = self._loading.loaded
-        return loaded is not None and loaded.space is None and self.stage.kind in ("no space", "failed")
+        spaceless = loaded is not None and loaded.space is None
+        return self.limits.fitting and spaceless and self.stage.kind in ("no space", "failed")
 
     @property
     def layers(self) -> Layers | None:
@@ -104,10 +124,10 @@ class Service:
 
     @property
     def layers_wanted(self) -> bool:
-        """A model with its space is there, its layers are not, and nothing is under way."""
+        """A model with its space is there, its layers are not, nothing is under way; who visits may read."""
         loaded = self._loading.loaded
         there = loaded is not None and loaded.space is not None and loaded.layers is None
-        return there and self.stage.kind in ("ready", "failed")
+        return self.limits.fitting and there and self.stage.kind in ("ready", "failed")
 
     def fingerprint(self) -> str:
         """Changes when the model, its space or its usable runs do, so that pages know when to redraw."""
@@ -183,14 +203,22 @@ class Service:
 
     def points(self, query: str, prompts: Sequence[str]) -> list[Point]:
         """Where `query` lies under each prompt."""
+        ticket = self.place(query, prompts)
+        for _ in self._desk.follow(ticket):
+            pass
+        return list(ticket.told)
+
+    def place(self, query: str, prompts: Sequence[str]) -> Ticket:
+        """Put a query into the line; `lines` follows it, and then its `told` are the points."""
         check_query(query)
         loaded = self._with_space()
-        chosen = [self._resolve(name, loaded) for name in _few(prompts)]
-        self._check_length(loaded, chosen, query)
-        assert loaded.space is not None
-        with self._turns.visitor():
-            self._check_same(loaded)
-            return locate(loaded.space, loaded.model, query, chosen, loaded.prefixes)
+        return self._desk.join(self._ticket(loaded, query, prompts))
+
+    def lines(self, ticket: Ticket) -> Iterator[str]:
+        """Place in the line and expected time, in words, while a query waits; ends when it is placed."""
+        for _ in self._desk.follow(ticket):
+            if not ticket.begun:
+                yield waiting_text(*self._desk.line(ticket))
 
     def shift(self, point: Point, base: Point) -> float | None:
         """How far `point` lies from `base` along the refusal direction, in standard deviations of the
@@ -217,17 +245,13 @@ class Service:
         self, query: str, prompt: str, max_tokens: int = 24, seed: int | None = None
     ) -> dict[str, str]:
         """What the model says: the same json as `python -m dro answer --json`."""
-        from dro.generate import Decoding, answers
-
         check_query(query)
-        loaded = self._need()
-        most = min(int(max_tokens), MOST_ANSWER_TOKENS)
-        decoding = Decoding(most) if seed is None else Decoding(most, temperature=1.0, seed=int(seed))
-        chosen = self._resolve(prompt, loaded)
-        self._check_length(loaded, [chosen], query)
-        with self._turns.visitor():
-            self._check_same(loaded)
-            said = answers(loaded.model, chosen, [query], decoding, loaded.prefixes)[0][0]
+        most = min(_whole("max_tokens", max_tokens, 1, 2**31), self.limits.answer_tokens)
+        chosen_seed = None if seed is None else _whole("seed", seed, 0, 2**63 - 1)
+        ticket = self._ticket(self._need(), query, [prompt], most, chosen_seed)
+        for _ in self._desk.follow(self._desk.join(ticket)):
+            pass
+        said = ticket.told[0][0].strip()
         return {"prompt": prompt, "answer": said, "verdict": judge(said).outcome}
 
     def stream_answers(
@@ -239,30 +263,17 @@ class Service:
     ) -> Iterator[list[tuple[str, str | None]]]:
         """Answers under all prompts side by side, until they end or `current` is false.
 
-        Yields (text so far, verdict or None while it is being written) in the order of prompts. The
-        turn is kept for a slice of a second, so that answers move on while a run trains.
+        Yields (text so far, verdict or None while it is being written) in the order of prompts.
         """
-        from dro.generate import Decoding, stream_answers
-
         check_query(query)
-        loaded = self._need()
-        decoding = Decoding(min(int(max_tokens), MOST_ANSWER_TOKENS))
-        chosen = [self._resolve(name, loaded) for name in _few(prompts)]
-        self._check_length(loaded, chosen, query)
-        stream = stream_answers(loaded.model, chosen, query, decoding, loaded.prefixes)
-        told: list[tuple[str, bool]] | None = []
-        while told is not None:
-            with self._turns.visitor():
-                self._check_same(loaded)
-                began = time.monotonic()
-                while time.monotonic() - began < SLICE and current():
-                    told = next(stream, None)
-                    if told is None:
-                        break
-                    latest = told
+        most = min(_whole("max_tokens", max_tokens, 1, 2**31), self.limits.answer_tokens)
+        ticket = self._ticket(self._need(), query, prompts, most)
+        ticket.wanted = current
+        for _ in self._desk.follow(self._desk.join(ticket)):
             if not current():
                 return
-            yield [(said, judge(said).outcome if ended else None) for said, ended in latest]
+            if ticket.told:
+                yield [(said, judge(said).outcome if ended else None) for said, ended in list(ticket.told)]
 
     @property
     def judge_name(self) -> str:
@@ -273,8 +284,9 @@ class Service:
 
     def configuration(self, preset: str, **changes: Any) -> Config:
         """A preset with changes; DataError names a setting that cannot be."""
-        if preset not in PRESETS:
-            raise DataError(f"There is no preset {preset!r}.", f"Use {', '.join(PRESETS)}.")
+        if not isinstance(preset, str) or preset not in PRESETS:
+            raise DataError(f"There is no preset {str(preset)[:40]!r}.", f"Use {', '.join(PRESETS)}.")
+        self.limits.check_preset(preset)
         return recipes.config(preset, **{"validate_every": PRESETS[preset].validate_every, **changes})
 
     def expect(self, config: Config) -> float | None:
@@ -286,15 +298,24 @@ class Service:
         _public(config.init, runs)
         return runs.expect(config)
 
-    def start_run(self, config: Config, preset: str) -> Run:
-        """Queue a run."""
+    def start_run(self, config: Config, preset: str) -> tuple[Run, str]:
+        """Queue a run; gives it and the key that stops it ("" where anybody may)."""
         self._with_space().space.need_refusal()  # type: ignore[union-attr]
         _public(config.init, self._runs_needed())
-        return self._runs_needed().start(config, preset)
+        key = secrets.token_urlsafe(12) if self.limits.owned else ""
+        return self._runs_needed().start(config, preset, self._visitor(), key), key
 
-    def resume_run(self, name: str) -> Run:
+    def resume_run(self, name: str, key: str = "") -> Run:
         """Go on with an interrupted run."""
+        self._check_owner(self.run(name), key)
         return self._runs_needed().resume(name)
+
+    def stop_run(self, name: str, key: str = "") -> Run:
+        """Stop a run and keep what is there."""
+        run = self.run(name)
+        self._check_owner(run, key)
+        run.stop.set()
+        return run
 
     def run(self, name: str) -> Run:
         """A run by its name."""
@@ -310,6 +331,16 @@ class Service:
         if key not in self._packages or not self._packages[key].exists():
             self._packages[key] = package(run, runs.bench.model)
         return self._packages[key]
+
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        """A place among the programs that follow runs."""
+        if not self._followers.acquire(blocking=False):
+            raise DataError(f"{self.limits.followers} programs follow runs already.", "Ask again later.")
+        try:
+            yield
+        finally:
+            self._followers.release()
 
     def run_names(self) -> list[str]:
         """All runs of the loaded model, oldest first."""
@@ -335,9 +366,12 @@ class Service:
         loaded = self._with_space()
         assert loaded.runs is not None
         chosen = [self._resolve(name, loaded) for name in _few(prompts)]
-        if sum(not each.over for each in self._evaluations.values()) >= MOST_EVALUATIONS:
-            raise DataError(f"{MOST_EVALUATIONS} evaluations are under way.", "Wait for one to end.")
-        made = start(loaded.runs.bench, self._turns, chosen, sets)
+        going, visitor = [each for each in self._evaluations.values() if not each.over], self._visitor()
+        if len(going) >= self.limits.evaluations:
+            raise DataError(f"{len(going)} evaluations are under way.", "Wait for one to end.")
+        if sum(each.visitor == visitor for each in going) >= self.limits.evaluations_each:
+            raise DataError("An evaluation of yours is under way.", "Stop it first, or wait for its end.")
+        made = start(loaded.runs.bench, self._turns, chosen, sets, self.limits.most_queries, visitor)
         name = secrets.token_hex(8)
         self._evaluations[name] = made
         for old in list(self._evaluations)[:-KEPT_EVALUATIONS]:
@@ -347,7 +381,7 @@ class Service:
 
     def evaluation(self, name: str) -> Evaluation | None:
         """An evaluation by its name; None where it is not kept any more."""
-        return self._evaluations.get(name)
+        return self._evaluations.get(name) if isinstance(name, str) else None
 
     # Inside ------------------------------------------------------------------------------------------
 
@@ -364,19 +398,37 @@ class Service:
 
     def _check_same(self, loaded: Loaded) -> None:
         """Raise where the model was changed while somebody waited for a turn."""
-        if self._loading.loaded is not loaded:
+        now = self._loading.loaded  # another record of the same model, where its layers were read meanwhile
+        if now is None or now.model is not loaded.model:
             raise DroError("The model was changed meanwhile.", "Ask again.")
 
-    def _check_length(self, loaded: Loaded, prompts: Sequence[SafetyPrompt], query: str) -> None:
+    def _check_owner(self, run: Run, key: str) -> None:
+        if self.limits.owned and not run.owned_by([key]):
+            raise DataError(f"{run.name} was begun by somebody else.", "Start a run of your own.")
+
+    def _ticket(
+        self, loaded: Loaded, query: str, prompts: Sequence[str], longest: int = 0, seed: int | None = None
+    ) -> Ticket:
+        chosen = [self._resolve(name, loaded) for name in _few(prompts)]
+        lengths = self._lengths(loaded, chosen, query)
+        if self._work is None or self._work.loaded is not loaded:
+            self._work = ModelWork(loaded, self._check_same)
+        return Ticket(self._work, self._visitor(), query, chosen, lengths, longest, seed)
+
+    def _lengths(self, loaded: Loaded, prompts: Sequence[SafetyPrompt], query: str) -> list[int]:
+        """The query's own tokens under each prompt; DataError where there are too many with the prompt's."""
         from dro.states import own_ids, prefix_ids
 
+        found = []
         for prompt in prompts:
-            length = len(prefix_ids(loaded.model, prompt)) + len(own_ids(loaded.model, prompt, [query])[0])
+            found.append(len(own_ids(loaded.model, prompt, [query])[0]))
+            length = len(prefix_ids(loaded.model, prompt)) + found[-1]
             if length > MOST_TOKENS:
                 raise DataError(
                     f"The query and its prompt have {length:,} tokens; the page takes up to {MOST_TOKENS:,}.",
                     "Shorten them, or use the command line.",
                 )
+        return found
 
     def _with_space(self) -> Loaded:
         loaded = self._need()
@@ -407,6 +459,15 @@ def health_of(space: Space) -> list[dict[str, Any]]:
 def provenance_of(space: Space) -> dict[str, Any]:
     """Where the space comes from."""
     return {"name": space.name, **dict(space.provenance)}
+
+
+def _whole(name: str, value: object, low: int, high: int) -> int:
+    """A whole number as a program may send it, or a DataError that names it."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value // 1:
+        raise DataError(f"{name} is {str(value)[:40]!r}.", "Send a whole number.")
+    if not low <= value <= high:
+        raise DataError(f"{name} is {str(value)[:40]}.", f"Choose {low} or more, at most {high}.")
+    return int(value)
 
 
 def _few(prompts: Sequence[str]) -> Sequence[str]:

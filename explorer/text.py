@@ -15,6 +15,8 @@ NO_MODEL = "No model is loaded. Load one on the tab Model."
 NO_MEMORY = "There is not enough memory for this model. Choose a smaller one, or the precision 4bit."
 UNEXPECTED = "Something unexpected went wrong; the server's log has the details. Try again."
 
+TOO_FEW = "That is too little: the endpoint takes more inputs. See ?view=api of this page."
+
 # Explore
 QUERY = "Your question"
 QUERY_PLACEHOLDER = "Type a question or a request, then press Enter"
@@ -44,6 +46,8 @@ HIDDEN = "hidden: the probe takes the question to be harmful"
 ASK_FIRST = "Ask a question to see where it lands, how likely a refusal is, and what the model says."
 CLICK = "Click a point to read its query."
 WRITING = "writing …"
+WAITING = "{before} before you, about {seconds} s"
+WAITING_NEXT = "You are next."
 TRAINED_ON = "refusal score (trained on)"
 BEYOND = "outside the region where the probes were fitted"
 NO_PROBE = "–"

@@ -11,6 +11,15 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """Somebody who asks: an address, and one of the pages or programs there ("" where none is known)."""
+
+    host: str = ""
+    session: str = ""
 
 
 class Turns:

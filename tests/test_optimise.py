@@ -442,9 +442,44 @@ def test_a_diverging_run_keeps_its_last_good_step(tiny, space, tmp_path, monkeyp
     good = task.vectors.detach().clone()
     original = gradients.packed_states
     monkeypatch.setattr(gradients, "packed_states", lambda *a: original(*a) * math.nan)
-    with pytest.raises(ModelError, match="Step 2 diverged"):
-        next(steps)
+    assert list(steps) == [] and "Step 2 diverged" in task.diverged and "Step 1 is kept" in task.diverged
     assert torch.equal(load_file(tmp_path / "run" / CHECKPOINT_FILE)["vectors"], good)
+    monkeypatch.undo()
+    assert np.array_equal(task.finish().vectors, good.numpy())
+
+
+def test_a_first_step_that_diverges_has_nothing_to_keep(tiny, space, tmp_path, monkeypatch):
+    original = gradients.packed_states
+    monkeypatch.setattr(gradients, "packed_states", lambda *a: original(*a) * math.nan)
+    with pytest.raises(ModelError, match="Step 1 diverged"):
+        next(run(tiny, space, tmp_path / "run").steps())
+
+
+def test_a_gradient_out_of_all_proportion_stops_the_run(tiny, space, tmp_path, monkeypatch):
+    config = recipe("paper", steps=12, batch=6, lr=0.01, validate_every=0)
+    task = run(tiny, space, tmp_path / "run", config, held_out=None)
+    steps = task.steps()
+    for _ in range(6):
+        next(steps)
+    norm = torch.nn.utils.clip_grad_norm_
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *a: norm(*a) * 1e6)
+    assert list(steps) == [] and task.done == 6 and "Step 7 diverged" in task.diverged
+    resumed = run(tiny, space, tmp_path / "run", config, held_out=None)
+    assert resumed._norms == [step.gradient_norm for step in resumed.curve] and resumed.done == 6
+
+
+def test_a_run_that_goes_on_starts_from_the_states_it_began_with(tiny, space, tmp_path, monkeypatch):
+    task = run(tiny, space, tmp_path / "run")
+    next(task.steps())
+    resumed = run(tiny, space, tmp_path / "run")
+
+    def never(*_):
+        raise AssertionError("the states are kept")
+
+    monkeypatch.setattr(Optimisation, "_fill", lambda self, q, *_: never() if q is self._train else None)
+    resumed._held_out = None
+    next(resumed.steps())
+    assert torch.equal(resumed._train.start, task._train.start)
 
 
 def test_reading_a_curve_stops_at_the_first_broken_line(tmp_path):

@@ -86,7 +86,7 @@ def test_odd_prompts_are_refused(service, raised, prompts, part):
 
 
 def test_a_run_becomes_a_prompt(service):
-    run = service.start_run(service.configuration("quick", steps=2, batch=4), "quick")
+    run, _ = service.start_run(service.configuration("quick", steps=2, batch=4), "quick")
     deadline = time.monotonic() + 90
     while not run.over:
         assert time.monotonic() < deadline
@@ -98,7 +98,7 @@ def test_a_run_becomes_a_prompt(service):
 
 
 def test_a_model_is_not_switched_under_a_run(service, folder, raised):
-    run = service.start_run(service.configuration("quick", steps=500, batch=4), "quick")
+    run, _ = service.start_run(service.configuration("quick", steps=500, batch=4), "quick")
     assert "run is in progress" in raised(lambda: service.load(folder, "fp32"), DataError)
     run.stop.set()
     while not run.over:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import typer
 
-from dro.cli import answering, benching, exporting, reading, spaces, studies, training
+from dro.cli import answering, benching, cleaning, exporting, reading, spaces, studies, training
 from dro.errors import DroError
 
 app = typer.Typer(
@@ -34,6 +34,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "bench": benching.bench,
     "export": exporting.export,
     "import": exporting.bring_in,
+    "clean": cleaning.clean,
 }
 for name, command in COMMANDS.items():
     app.command(name)(command)

@@ -91,7 +91,7 @@ def evaluate(
     With --backend openai a server is asked; its prompts are texts and `served`: no system message.
     """
     from dro import benchmarks, served
-    from dro.evaluate import collect
+    from dro.evaluate import collect, shards_of
     from dro.evaluate import evaluate as measure
     from dro.generate import Decoding
     from dro.progress import on_stderr
@@ -113,7 +113,7 @@ def evaluate(
     asked = [queries.limit(limit) for queries in [*(queries for queries, _ in named), *files]]
     if chat is not None and space is not None:
         open_space(chat, space)
-    server = None
+    server = parts = None
     if chat is None:
         chosen = [served.resolve(name) for name in prompt or [served.SERVED]]
         server = served.connect(base_url, served_model, at_once)
@@ -126,13 +126,16 @@ def evaluate(
     else:
         decide = open_judge(judge, model, precision, rendering, space, chat)
         chosen = [resolve(name, chat) for name in prompt or available(chat)]
+        parts = shards_of(chat)
         with on_stderr() as progress:
-            report = measure(chat, chosen, asked, decoding, progress, judge=decide)
+            report = measure(chat, chosen, asked, decoding, progress, judge=decide, shards=parts)
     if answers:
         from dro.store import write_bytes
 
         lines = [json.dumps(said.as_dict(), ensure_ascii=False) + "\n" for said in report.said]
         write_bytes(answers, "".join(lines).encode())
+    if parts is not None:
+        parts.clear()
     table = rates_table(report.rates, f"judge: {report.rates[0].judge}")
     used = [one.as_dict() for _, each in named for one in each]
     asked_of = {"server": base_url, "served_model": server.model} if server is not None else {}

@@ -79,9 +79,11 @@ def fit(
     known = space.load(labels) if labels else None
     with on_stderr() as progress:
         chat = load(model, precision, rendering, progress)
-        fitted = fitting.fit(chat, queries, m, decoding, seed, known, progress, recipe=recipe)
+        parts = fitting.shards_of(chat, queries)
+        fitted = fitting.fit(chat, queries, m, decoding, seed, known, progress, recipe=recipe, shards=parts)
     folder = out or space.cached_folder(chat, "" if recipe == fitting.OURS else recipe)
     space.save(fitted, folder)
+    parts.clear()
     table = table_of("check", ">value", "verdict", "meaning", title=fitted.name)
     for check in fitted.health:
         value = "–" if check["value"] is None else f"{check['value']:.3g}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -102,6 +103,8 @@ def optimise(
         if run.done == 0:
             raise DroError("Stopped before the first step: there is nothing to keep.")
         prompt = run.finish()
+        if run.diverged:
+            print(f"stopped: {run.diverged}", file=sys.stderr)
         found = held_out.report(chat, there, prompt, None, progress) if report else None
     if found:
         held_out.write(found, out)
@@ -113,6 +116,7 @@ def optimise(
         "steps": run.done,
         "chosen": run.chosen,
         "stopped": stopped,
+        "diverged": run.diverged,
         "seconds_per_step": seconds,
         "loss": [s.loss for s in curve],
         "validation": [{"step": s.step, **s.validation} for s in curve if s.validation],

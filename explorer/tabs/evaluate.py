@@ -21,7 +21,6 @@ from explorer.service import Service
 if TYPE_CHECKING:
     from dro.evaluate import Rate
 
-_TICK = 1.0
 _FIRST = ("template", "none", "default", "short")
 """Ticked at first."""
 MOST_ROWS = 120
@@ -34,7 +33,7 @@ _UNVEIL = "(on) => { document.body.classList.toggle('dro-answers', on); }"
 def build(service: Service) -> gr.CheckboxGroup:
     """Lay out and wire the tab; gives the group of prompts, which the page refreshes."""
     name, seen = gr.State(""), gr.State(("", -1))
-    names = service.prompt_names()
+    names, most = service.prompt_names(), min(150, service.limits.most_queries // 2)
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=300):
             prompts = gr.CheckboxGroup(names, value=[n for n in _FIRST if n in names],
@@ -42,7 +41,7 @@ def build(service: Service) -> gr.CheckboxGroup:
             sets = gr.CheckboxGroup(list(text.SETS_CHOICES), value=["report"], label=text.SETS,
                                     info=text.SETS_INFO, elem_id="evaluate-sets")  # fmt: skip
             upload = gr.File(label=text.UPLOAD, file_types=[".csv", ".tsv", ".jsonl"], height=110)
-            each = gr.Slider(5, 150, value=50, step=5, label=text.EACH, elem_id="evaluate-each")
+            each = gr.Slider(5, most, value=min(50, most), step=5, label=text.EACH, elem_id="evaluate-each")
             cost = gr.HTML(cards.quiet(service.stage.text), elem_id="evaluate-cost")
             with gr.Row():
                 start = gr.Button(text.EVALUATE, variant="primary", elem_id="evaluate")
@@ -110,7 +109,7 @@ def build(service: Service) -> gr.CheckboxGroup:
     looked = [told, plot, rates, details, first, second, pair, table, stop, start, seen, csv, json, page]
     for widget in wanted:
         widget.change(price, wanted, cost, **QUICK)
-    gr.Timer(_TICK).tick(look, [name, seen, kind], looked, **QUICK)
+    gr.Timer(service.limits.tick).tick(look, [name, seen, kind], looked, **QUICK)
     start.click(begin, wanted, [name, seen], **QUICK).success(
         lambda: gr.HTML(visible=True), None, plot, **QUICK
     )

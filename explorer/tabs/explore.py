@@ -20,8 +20,10 @@ from explorer.session import Place, Session
 
 _REDRAW = 0.25
 """Seconds between redraws while answers are written."""
-_AT_ONCE = 16
-"""Visitors whose answers may be written at the same time; at the model they take turns."""
+_AT_ONCE = 64
+"""Visitors who may wait at the same time; at the model they take turns."""
+_MOST_TOLD = 12_000
+"""Characters of a clicked point's label: a query, its entities written out."""
 FIRST = ("none", "default")
 """Ticked at first: no prompt at all, and a human one."""
 _UNVEIL = "() => document.body.classList.toggle('dro-revealed')"
@@ -94,8 +96,16 @@ def answers(service: Service, session: Session) -> str:
 
 def locate(service: Service, session: Session, prompts: Sequence[str]) -> None:
     """Place the session's query under `prompts`; the shift is told against `none`."""
+    for _ in locating(service, session, prompts):
+        pass
+
+
+def locating(service: Service, session: Session, prompts: Sequence[str]) -> Iterator[str]:
+    """`locate`, telling the place in the line while it waits."""
     names = list(dict.fromkeys([BASE, *prompts]))
-    points = dict(zip(names, service.points(session.query, names), strict=True))
+    ticket = service.place(session.query, names)
+    yield from service.lines(ticket)
+    points = dict(zip(names, ticket.told, strict=True))
     for name in prompts:
         point = points[name]
         session.places[name] = Place(
@@ -158,7 +168,10 @@ def build(service: Service) -> Explore:
                 yield (now, *[gr.skip()] * 6)
                 time.sleep(0.3)
             now.ask(asked, service.space_name())
-            locate(service, now, now.ticked)
+            for line in locating(service, now, now.ticked):
+                if now.turn != mine + 1:
+                    return
+                yield (now, *[gr.skip()] * 3, cards.quiet(line), gr.skip(), gr.skip())
         yield (
             now, *picture(service, now, axes, colour), table(service, now), answers(service, now),
             gr.Button(visible=now.harmful),
@@ -254,6 +267,9 @@ def _told(data: Any) -> str:
     custom = data.get("customdata") if isinstance(data, dict) else None
     if not isinstance(custom, list) or len(custom) < 3 or not all(isinstance(c, str) for c in custom[:3]):
         return cards.quiet(text.CLICK)
-    query = html.escape(html.unescape(custom[0].replace("<br>", " ")))
-    note = f" · {html.escape(custom[1])}" if custom[1] else ""
-    return f'<p class="picked">{query}<br><small>under {html.escape(custom[2])}{note}</small></p>'
+    # Labels of the figure are escaped already; whatever else was sent is escaped here.
+    query, said, prompt = (
+        html.escape(html.unescape(part[:_MOST_TOLD].replace("<br>", " "))) for part in custom[:3]
+    )
+    note = f" · {said}" if said else ""
+    return f'<p class="picked">{query}<br><small>under {prompt}{note}</small></p>'

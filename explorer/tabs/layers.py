@@ -17,7 +17,6 @@ from explorer.live_plot import live_plot
 from explorer.messages import shown
 from explorer.service import Service
 
-_TICK = 1.0
 Seen = tuple[str, str, bool]
 """What the page shows: the space, the stage of loading, and whether the layers are drawn."""
 
@@ -84,7 +83,7 @@ def build(service: Service, tab: gr.Tab) -> None:
             service.read_layers()
 
     looked = [seen, told, read, stop, waiting, drawn, layer, plot, chart, note, summary, prompts]
-    clock = gr.Timer(_TICK, active=False)
+    clock = gr.Timer(service.limits.tick, active=False)
     clock.tick(look, seen, looked, **QUICK)
     tab.select(look, seen, looked, **QUICK).then(lambda: gr.Timer(active=True), None, clock, **QUICK)
     layer.change(None, layer, note, js=_MOVE, **QUICK)
@@ -154,7 +153,7 @@ def _now(service: Service) -> Seen:
 
 def _status(service: Service) -> str:
     stage = service.stage
-    if service.layers_wanted and stage.kind == "ready":
+    if stage.kind == "ready":
         return cards.quiet(text.NO_LAYERS.format(model=service.space_name()))
     if stage.kind == "no space":
         return cards.quiet(f"{stage.text}. {text.LAYERS_NEED_SPACE}")

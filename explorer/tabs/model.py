@@ -28,11 +28,13 @@ def build(service: Service, model: str, precision: str) -> Model:
     """Lay out and wire the tab."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=300):
-            choices = [(f"{s.name} · {s.billions:g}B · {s.note}", s.name) for s in REGISTRY.values()]
+            listed = service.limits.models
+            choices = [(f"{s.name} · {s.billions:g}B · {s.note}", s.name) for s in REGISTRY.values()
+                       if listed is None or s.name in (*listed, model)]  # fmt: skip
             name = gr.Dropdown(choices, value=model, label=text.MODEL, info=text.MODEL_INFO,
-                               allow_custom_value=True, elem_id="model")  # fmt: skip
+                               allow_custom_value=listed is None, elem_id="model")  # fmt: skip
             how = gr.Radio(list(PRECISIONS), value=precision, label=text.PRECISION)
-            load = gr.Button(text.LOAD, variant="primary", elem_id="load")
+            load = gr.Button(text.LOAD, variant="primary", elem_id="load", visible=service.limits.loading)
             fit = gr.Button(text.FIT, visible=False, variant="primary", elem_id="fit")
             cancel = gr.Button(text.CANCEL, visible=False, variant="stop", elem_id="cancel-fit")
         with gr.Column(scale=8, min_width=340):

@@ -15,7 +15,7 @@ from explorer import cards, figures, text, views
 from explorer.events import QUICK
 from explorer.live_plot import live_plot
 from explorer.messages import shown
-from explorer.runs import MOST_BATCH, MOST_STEPS, PRESETS, WATCHED, Run
+from explorer.runs import PRESETS, WATCHED, Run
 from explorer.service import Service
 
 SETTINGS = ("init", "target", "ranking", "steps", "batch", "lr", "harmless_weight", "harmfulness_weight",
@@ -25,6 +25,8 @@ SETTINGS = ("init", "target", "ranking", "steps", "batch", "lr", "harmless_weigh
 Seen = tuple[str, int, str]
 """What a page shows: a run (or ""), its version, and the space's name."""
 UNSEEN: Seen = ("", -1, "")
+_KEYS = 16
+"""Runs whose keys a browser keeps."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,14 @@ class Optimise:
 
 def build(service: Service) -> Optimise:
     """Lay out and wire the tab."""
-    first = PRESETS["quick"].model_dump()
+    first, most = PRESETS["quick"].model_dump(), service.limits
+    presets = [each for each in text.PRESETS if not most.presets or each[1] in most.presets]
+    keys = gr.BrowserState({}, storage_key="dro-explorer-keys", secret="dro-explorer")
     run = gr.BrowserState("", storage_key="dro-explorer-run", secret="dro-explorer")
     seen = gr.State(UNSEEN)
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=300):
-            preset = gr.Radio(list(text.PRESETS), value="quick", label=text.PRESET, elem_id="preset")
+            preset = gr.Radio(presets, value="quick", label=text.PRESET, elem_id="preset")
             expected = gr.HTML(elem_id="expected")
             with gr.Row():
                 start = gr.Button(text.START, variant="primary", elem_id="start")
@@ -60,10 +64,10 @@ def build(service: Service) -> Optimise:
                 )  # fmt: skip
                 with gr.Row():
                     steps = gr.Number(
-                        first["steps"], label=text.STEPS, precision=0, minimum=1, maximum=MOST_STEPS
+                        first["steps"], label=text.STEPS, precision=0, minimum=1, maximum=most.most_steps
                     )
                     batch = gr.Number(
-                        first["batch"], label=text.BATCH, precision=0, minimum=2, maximum=MOST_BATCH
+                        first["batch"], label=text.BATCH, precision=0, minimum=2, maximum=most.most_batch
                     )
                     lr = gr.Number(first["lr"], label=text.LR, minimum=0, maximum=1, step=0.0005)
                 target = gr.Radio(
@@ -100,29 +104,35 @@ def build(service: Service) -> Optimise:
     def expect(preset: str, *values: Any) -> str:
         return expected_html(service, preset, values)
 
-    def begin(preset: str, *values: Any) -> tuple:
+    def begin(held: Any, preset: str, *values: Any) -> tuple:
         with shown():
-            started = service.start_run(_config(service, preset, values), preset)
-        return started.name, gr.Dropdown(labels(service), value=started.name, visible=True), UNSEEN
+            started, key = service.start_run(_config(service, preset, values), preset)
+        kept = dict(list(_keys(held).items())[-_KEYS:]) | {started.name: key}
+        return kept, started.name, gr.Dropdown(labels(service), value=started.name, visible=True), UNSEEN
 
-    def end(seen: Seen) -> str:
+    def end(seen: Seen, held: Any) -> str:
         with shown():
-            service.run(seen[0]).stop.set()
+            service.stop_run(seen[0], _keys(held).get(seen[0], ""))
         return cards.progress("Stopping after this step …", 0.0)
 
-    def go_on(seen: Seen) -> Seen:
+    def go_on(seen: Seen, held: Any) -> Seen:
         with shown():
-            service.resume_run(seen[0])
+            service.resume_run(seen[0], _keys(held).get(seen[0], ""))
         return (seen[0], -1, "")
 
     preset.change(choose, preset, settings, **QUICK)
     for widget in settings:
         widget.change(expect, [preset, *settings], expected, **QUICK)
-    start.click(begin, [preset, *settings], [run, runs, seen], **QUICK)
-    stop.click(end, seen, told, **QUICK)
-    resume.click(go_on, seen, seen, **QUICK)
+    start.click(begin, [keys, preset, *settings], [keys, run, runs, seen], **QUICK)
+    stop.click(end, [seen, keys], told, **QUICK)
+    resume.click(go_on, [seen, keys], seen, **QUICK)
     runs.input(lambda name: (name, UNSEEN), runs, [run, seen], **QUICK)
     return Optimise(run, use, seen, runs, following, expected, [preset, *settings])
+
+
+def _keys(held: Any) -> dict[str, str]:
+    """Keys of this browser's runs by name; what a browser keeps is checked, whoever put it there."""
+    return {str(name): str(key) for name, key in held.items()} if isinstance(held, dict) else {}
 
 
 def expected_html(service: Service, preset: str, values: Sequence[Any]) -> str:
