@@ -28,7 +28,7 @@ from explorer.figures import (
 )
 from explorer.layer_views import CHANCE, RANGES, Morph, Readable
 
-GLIDE = 70
+GLIDE = 90
 """Milliseconds in which points move to the next layer; with the drawing, a step then takes less than 150."""
 _SHIFTS = ("#e4572e", "#2e86ab", "#8f6bd1", "#c98a04", "#2f9e6e", "#7d8597")
 _PLACES = ["top center", "bottom center", "middle right", "middle left", "top left", "bottom right"] * 2
@@ -69,9 +69,8 @@ def morph(view: Morph, layer: int, words: list[str]) -> str:
                     "line": {"width": 2, "color": "#ffffff"}},
         ))  # fmt: skip
     figure.add_trace(go.Scatter(
-        mode="lines+markers", hoverinfo="skip", showlegend=False, name="refusal direction",
-        line={"color": DIRECTION, "width": 4},
-        marker={"symbol": "arrow", "angleref": "previous", "size": [0, 20], "color": DIRECTION},
+        mode="lines", hoverinfo="skip", showlegend=False, name="refusal direction",
+        line={"color": DIRECTION, "width": 4, "simplify": False},
     ))  # fmt: skip
     figure.update_layout(_base("layers"), showlegend=False, meta=words)
     for axis, bounds in zip(("xaxis", "yaxis"), RANGES, strict=True):
@@ -134,11 +133,19 @@ def chart(view: Readable, layer: int) -> str:
 def _morph_frame(view: Morph, layer: int) -> dict[str, Any]:
     points = view.frames[layer]
     parts = [points[view.harmful], points[~view.harmful], view.means[True][layer], view.means[False][layer],
-             np.stack([np.zeros(2), view.tips[layer]])]  # fmt: skip
+             _arrow(view.tips[layer])]  # fmt: skip
     return {
         "traces": list(range(len(parts))),
         "data": [{"x": _list(part[:, 0]), "y": _list(part[:, 1])} for part in parts],
     }
+
+
+def _arrow(tip: np.ndarray) -> np.ndarray:
+    """From the middle to `tip` and along both barbs, (5, 2): one line, which can glide."""
+    along = tip / (np.linalg.norm(tip) or 1.0)
+    barb = min(0.09, 0.4 * float(np.linalg.norm(tip)))
+    left, right = (tip - barb * (along + side * along[::-1] * [-0.6, 0.6]) for side in (1, -1))
+    return np.stack([np.zeros(2), tip, left, tip, right])
 
 
 def _marker_frame(layer: int, ranges: list[tuple[float, float]], first: int) -> dict[str, Any]:

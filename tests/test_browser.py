@@ -82,11 +82,12 @@ def ready(page):
 
 
 def tab(page, name):
+    expect(page.get_by_role("tab").first).to_be_visible(timeout=LOADING)
     shown = page.get_by_role("tab", name=name)
     if not shown.is_visible():  # a narrow page keeps the last ones in a menu
         page.locator(".overflow-menu > button").click()
         shown = page.locator(".overflow-dropdown button", has_text=name)
-    shown.click()
+    shown.click(timeout=LOADING)
 
 
 def ask(page, query):
