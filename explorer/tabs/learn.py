@@ -126,9 +126,10 @@ def build() -> Learn | None:
         if picked != question.right:
             return [now, gr.skip(), gr.skip(), parts.feedback(False, question.hint), parts.position(now)]
         now.solved = sorted({*now.solved, now.step})
+        said = question.why + (f" {text.FINISHED}" if len(now.solved) == len(STEPS) else "")
         plot_json = picture(now.step, mine, glide=True, solved=True)[0]
         names = gr.Radio(parts.names(now.solved), value=now.step)
-        return [now, names, plot_json, parts.feedback(True, question.why), parts.position(now)]
+        return [now, names, plot_json, parts.feedback(True, said), parts.position(now)]
 
     def changed(index: int, key: str) -> Callable[..., list[Any]]:
         def follow(*values: Any) -> list[Any]:
