@@ -83,7 +83,7 @@ def test_the_whole_tour_is_walked_and_every_question_answered(page):
         if index + 1 < len(STEPS):
             page.click("#tour-next")
     expect(page.locator("#tour-next")).to_be_disabled()
-    expect(page.locator("#tour-position")).to_contain_text(text.FINISHED)
+    expect(page.locator("#tour-feedback")).to_contain_text(text.FINISHED)
     assert page.locator("#tour-steps label").all_inner_texts() == [f"✓ {step.name}" for step in STEPS]
     assert page.evaluate("() => document.querySelector('#tour-plot .js-plotly-plot').dataset.same") == "yes"
 

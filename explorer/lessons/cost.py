@@ -51,12 +51,14 @@ def _draw(material: Material, chosen: Chosen) -> go.Figure:
     for index, name in enumerate(names):
         made.add_annotation(
             x=float(harmless[index, 0]), y=float(harmful[index, 0]), text=f"<b>{name}</b>", showarrow=False,
-            xanchor="left", yanchor="bottom", xshift=10, yshift=8,
+            xanchor="left" if name == TRAINED else "right", yanchor="bottom", yshift=8,
+            xshift=10 if name == TRAINED else -8,
             font={"size": drawing.TYPE, "shadow": "auto"},
         )  # fmt: skip
     ends = [np.array([harmless[i, 0], harmful[i, 0]]) for i in (names.index(before), names.index(TRAINED))]
     drawing.arrow(made, ends[0], ends[1], drawing.QUERY)
-    made.layout.annotations[-1].update(standoff=12, startstandoff=9)
+    for drawn in made.layout.annotations[-2:]:
+        drawn.update(standoff=13, startstandoff=9)
     most = max(30.0, float(harmless[:, 2].max()) * 1.08)
     made.update_layout(
         xaxis=drawing.axis("harmless questions refused (%): the cost", -1, most),

@@ -76,13 +76,14 @@ def legend(made: go.Figure, refusals: bool = False, trained: bool = False) -> No
         ))  # fmt: skip
 
 
-def arrow(made: go.Figure, start: np.ndarray, end: np.ndarray, colour: str, width: float = 3.5) -> None:
-    """An arrow on the first axes, in data units; width in pixels."""
-    made.add_annotation(
-        x=float(end[0]), y=float(end[1]), ax=float(start[0]), ay=float(start[1]), xref="x", yref="y",
-        axref="x", ayref="y", text="", showarrow=True, arrowhead=3, arrowsize=1.1 if width < 4 else 0.7,
-        arrowwidth=width, arrowcolor=colour,
-    )  # fmt: skip
+def arrow(made: go.Figure, start: np.ndarray, end: np.ndarray, colour: str) -> None:
+    """An arrow on the first axes, in data units, with a dark edge that sets it off from points."""
+    for edge, width, head in (("rgba(20,20,20,0.6)", 8.0, 0.55), (colour, 5.0, 0.7)):
+        made.add_annotation(
+            x=float(end[0]), y=float(end[1]), ax=float(start[0]), ay=float(start[1]), xref="x", yref="y",
+            axref="x", ayref="y", text="", showarrow=True, arrowhead=3, arrowsize=head, arrowwidth=width,
+            arrowcolor=edge,
+        )  # fmt: skip
 
 
 def label(made: go.Figure, place: np.ndarray, said: str, colour: str, size: int = TYPE) -> None:

@@ -64,8 +64,7 @@ def _draw(material: Material, chosen: Chosen) -> go.Figure:
     for harmful in (True, False):
         rows = before.harmful == harmful
         ends = start[rows].mean(axis=0), end[rows].mean(axis=0)
-        for colour, width in (("#ffffff", 9.0), (drawing.COLOURS[harmful], 5.0)):
-            drawing.arrow(made, *ends, colour, width)
+        drawing.arrow(made, *ends, drawing.COLOURS[harmful])
     solved = bool(chosen.get("solved"))
     rates = [100 * refused(cloud) if solved else 0 for cloud in (after, before)]
     made.add_trace(go.Bar(

@@ -57,8 +57,7 @@ def _draw(material: Material, chosen: Chosen) -> go.Figure:
     made.add_trace(drawing.points(np.stack([foot - aside, foot + aside]), mode="lines", hoverinfo="skip",
                                   line={"color": drawing.DIRECTION, "width": 3, "dash": "dash"}))  # fmt: skip
     tip = foot + unit * 0.3 * (along[1] - along[0])
-    for colour, width in (("#ffffff", 9.0), (drawing.DIRECTION, 5.0)):
-        drawing.arrow(made, foot, tip, colour, width)
+    drawing.arrow(made, foot, tip, drawing.DIRECTION)
     drawing.label(made, tip + 0.06 * unit * (along[1] - along[0]), "<b>w</b>", drawing.DIRECTION, 20)
     scores = line.sides(xy)
     reach = float(np.abs(scores).max()) * 1.1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+
 import numpy as np
 import plotly.graph_objects as go
 
@@ -36,11 +38,11 @@ def _draw(material: Material, chosen: Chosen) -> go.Figure:
             customdata=np.arange(1, rows * columns + 1).reshape(rows, columns).tolist(),
             hovertemplate="number %{customdata}: %{z:.2f}<extra></extra>",
         ))  # fmt: skip
+        told = drawing.wrapped(f"{drawing.KINDS[whole.harmful]}: {whole.query}", 50)
         made.add_annotation(
-            text=f"<b>{drawing.KINDS[whole.harmful]}</b>: {drawing.wrapped(whole.query, 50)}",
-            showarrow=False,
-            x=0, xref="paper", xanchor="left", align="left", y=1.0 if place == 0 else 0.46, yref="paper",
-            yanchor="bottom", font={"size": 13, "color": drawing.COLOURS[whole.harmful]},
+            text=told, showarrow=False, x=0, xref="paper", xanchor="left", align="left", yref="paper",
+            y=1.0 if place == 0 else 0.46, yanchor="bottom",
+            font={"size": 12, "color": drawing.COLOURS[whole.harmful]},
         )  # fmt: skip
     bare = {"visible": False, "fixedrange": True}
     made.update_layout(
@@ -71,7 +73,11 @@ def _target(material: Material, chosen: Chosen) -> Target:
     return Target("explore", query=_pair(material, chosen)[1].query, prompts=("none",))
 
 
+def _says(material: Material) -> str:
+    return text.STATE_SAYS + text.INTRO.format(model=html.escape(material.model))
+
+
 STEP = Step(
-    text.STATE_NAME, text.STATE_TITLE, lambda material: text.STATE_SAYS, text.STATE_FIGURE, _controls, _draw,
+    text.STATE_NAME, text.STATE_TITLE, _says, text.STATE_FIGURE, _controls, _draw,
     _notice, _question, _target,
 )  # fmt: skip

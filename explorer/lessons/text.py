@@ -2,8 +2,8 @@
 
 NAME = "Learn"
 INTRO = (
-    "No model is needed here: all numbers were recorded from {model}. Change anything; pictures, questions "
-    "and their answers follow."
+    "<p class='quiet'>This tour needs no model: its numbers were recorded from {model}. Change anything; "
+    "the picture, the question and its answer follow.</p>"
 )
 STEP = "Step"
 BACK, NEXT = "Back", "Next"

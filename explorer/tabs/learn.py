@@ -3,7 +3,6 @@ is computed from what is shown."""
 
 from __future__ import annotations
 
-import html
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -49,8 +48,6 @@ def build() -> Learn | None:
     begun = first.start(material)
     steps = gr.Radio(parts.names([]), value=0, label=text.STEP, elem_id="tour-steps", show_label=False,
                      container=False)  # fmt: skip
-    intro = text.INTRO.format(model=html.escape(material.model))
-    gr.HTML(f"<p class='quiet'>{intro}</p>", elem_id="tour-intro", padding=False)
     controls: list[dict[str, Any]] = []
     groups: list[gr.Column] = []
     with gr.Row(elem_id="tour"):
@@ -76,11 +73,11 @@ def build() -> Learn | None:
                 tries = gr.Button(text.TRY["explore"], elem_id="tour-try", min_width=150)
             feedback = gr.HTML(elem_id="tour-feedback", padding=False)
             with gr.Row(elem_id="tour-move"):
-                back = gr.Button(text.BACK, interactive=False, elem_id="tour-back", min_width=90)
+                back = gr.Button(text.BACK, interactive=False, elem_id="tour-back", min_width=70)
                 position = gr.HTML(
                     parts.position(parts.Tour()), elem_id="tour-position", min_width=140, padding=False
                 )
-                onward = gr.Button(text.NEXT, variant="primary", elem_id="tour-next", min_width=90)
+                onward = gr.Button(text.NEXT, variant="primary", elem_id="tour-next", min_width=70)
 
     everything = [widget for each in controls for widget in each.values()]
     told = [tour, *everything]
@@ -129,9 +126,10 @@ def build() -> Learn | None:
         if picked != question.right:
             return [now, gr.skip(), gr.skip(), parts.feedback(False, question.hint), parts.position(now)]
         now.solved = sorted({*now.solved, now.step})
+        said = question.why + (f" {text.FINISHED}" if len(now.solved) == len(STEPS) else "")
         plot_json = picture(now.step, mine, glide=True, solved=True)[0]
         names = gr.Radio(parts.names(now.solved), value=now.step)
-        return [now, names, plot_json, parts.feedback(True, question.why), parts.position(now)]
+        return [now, names, plot_json, parts.feedback(True, said), parts.position(now)]
 
     def changed(index: int, key: str) -> Callable[..., list[Any]]:
         def follow(*values: Any) -> list[Any]:

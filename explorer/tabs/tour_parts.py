@@ -79,9 +79,8 @@ def notice(step: Step, material: Material, values: dict[str, Any]) -> str:
 
 def position(now: Tour) -> str:
     """Where the visitor stands."""
-    solved = len(now.solved)
-    line = text.POSITION.format(step=now.step + 1, steps=len(STEPS), solved=solved)
-    return f"<p class='position'>{text.FINISHED if solved == len(STEPS) else line}</p>"
+    line = text.POSITION.format(step=now.step + 1, steps=len(STEPS), solved=len(now.solved))
+    return f"<p class='position'>{line}</p>"
 
 
 def feedback(right: bool | None, said: str) -> str:
