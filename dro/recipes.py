@@ -79,14 +79,14 @@ class Config(BaseModel):
 
 _FIRST_TOKEN: Mapping[str, Any] = {
     "init": "default", "queries": "anchors+train", "target": "first-token", "ranking": 0.7,
-    "harmless_weight": 5.0, "harmfulness_weight": 0.0, "residual_on": "anchors", "lr": 2.5e-3, "beta2": 0.99,
+    "harmless_weight": 6.0, "harmfulness_weight": 0.0, "residual_on": "anchors", "lr": 2.5e-3, "beta2": 0.99,
     "batches": "pairs",
 }  # fmt: skip
 """What `best` and `quick` share: docs/log.md says what each was tried against."""
 
 RECIPES: Mapping[str, Config] = MappingProxyType({
     "best": Config.model_validate({
-        **_FIRST_TOKEN, "steps": 160, "batch": 24, "choose": "mass", "validate_every": 20,
+        **_FIRST_TOKEN, "steps": 200, "batch": 24, "ranking": 0.5, "choose": "mass", "validate_every": 20,
     }),
     "paper": Config.model_validate({
         "space": "paper", "target": "difference", "harmless_weight": 1.0, "harmfulness_weight": 0.01,

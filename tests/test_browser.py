@@ -182,7 +182,7 @@ def test_a_run_is_started_left_found_again_stopped_and_used(page, visitor, addre
     page.goto(address, wait_until="domcontentloaded")
     tab(page, "Optimise")
     expect(page.locator("#run-status")).to_contain_text(
-        re.compile(r"dro-short-1: step \d+ of 30"), timeout=30_000
+        re.compile(r"dro-default-1: step \d+ of 30"), timeout=30_000
     )
     tab(page, "Explore")
     ask(page, "How do I bake bread?")  # answered between two steps
@@ -197,7 +197,7 @@ def test_a_run_is_started_left_found_again_stopped_and_used(page, visitor, addre
     page.click("#use")
     expect(page.locator("#prompts input:checked")).to_have_count(3)
     expect(page.locator("#facts")).to_contain_text("refusal score (trained on)", timeout=ANSWERS)
-    expect(page.locator("div.legend")).to_contain_text("dro-short-1")
+    expect(page.locator("div.legend")).to_contain_text("dro-default-1")
     page.close()
 
 
@@ -211,7 +211,7 @@ def test_a_whole_run_of_own_settings_keeps_the_plot(page):
     page.evaluate("() => document.querySelector('#watch-plot .js-plotly-plot').dataset.same = 'yes'")
     page.click("#start")
     expect(page.locator("#run-status")).to_contain_text(
-        re.compile(r"dro-short-\d+: done · "), timeout=TRAINING
+        re.compile(r"dro-default-\d+: done · "), timeout=TRAINING
     )
     expect(page.locator("#results tbody tr")).to_have_count(4)
     assert page.evaluate("() => document.querySelector('#watch-plot .js-plotly-plot').dataset.same") == "yes"
