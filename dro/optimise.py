@@ -123,9 +123,15 @@ class Optimisation:
         }
         self.diverged = ""
         """Why the run stopped itself; its best step is kept."""
-        run_folder.hold(folder)
-        if run_folder.claim(folder, described):
-            self._restore()
+        run_folder.check_free(folder)  # before there is a lock in it
+        held = run_folder.hold(folder)
+        try:
+            if run_folder.claim(folder, described):
+                self._restore()
+        except BaseException:
+            if held:
+                self.close()
+            raise
 
     @property
     def curve(self) -> list[Step]:

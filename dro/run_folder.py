@@ -55,10 +55,7 @@ def claim(folder: Path, described: Mapping[str, Any]) -> bool:
     """
     path = folder / CONFIG_FILE
     if not path.exists():
-        # A kill may have left the lock, and what was being written.
-        left = {LOCK_FILE, *(path.name for path in store.leftovers(folder))}
-        if folder.exists() and {path.name for path in folder.iterdir()} - left:
-            raise StoreError(f"{folder} holds other files.", "Name an empty or new folder.")
+        check_free(folder)
         store.write_json(path, described)
         return False
     there = store.read_json(path)
@@ -77,11 +74,23 @@ def claim(folder: Path, described: Mapping[str, Any]) -> bool:
     return False
 
 
+def check_free(folder: Path) -> None:
+    """Raise StoreError where a folder without a run holds other files."""
+    if (folder / CONFIG_FILE).exists() or not folder.is_dir():
+        return
+    # A kill may have left the lock, and what was being written.
+    left = {LOCK_FILE, *(path.name for path in store.leftovers(folder))}
+    if {path.name for path in folder.iterdir()} - left:
+        raise StoreError(f"{folder} holds other files.", "Name an empty or new folder.")
+
+
 _held: dict[str, FileLock] = {}
 
 
-def hold(folder: Path) -> None:
+def hold(folder: Path) -> bool:
     """Keep other processes from this folder until `release`, or until this process ends in any way.
+
+    False where this process holds it already.
 
     Raises
     ------
@@ -89,7 +98,7 @@ def hold(folder: Path) -> None:
     """
     key = str(folder.absolute())
     if key in _held:
-        return
+        return False
     lock = FileLock(folder / LOCK_FILE, thread_local=False)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -103,6 +112,7 @@ def hold(folder: Path) -> None:
             f"{folder} cannot be written: {error.strerror}.", "Choose a folder you can write to."
         ) from None
     _held[key] = lock
+    return True
 
 
 def release(folder: Path) -> None:

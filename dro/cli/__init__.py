@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DroError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         print("stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:

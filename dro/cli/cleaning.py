@@ -28,9 +28,9 @@ def clean(
     if not remove:
         rows = [(kind, [each for each in there if each.kind == kind]) for kind in stored.KINDS]
         table = table_of("kind", ">number", ">MB", "what it holds", title=str(cache_folder()))
-        for kind, each in rows:
-            size = sum(one.bytes for one in each)
-            table.add_row(kind, str(len(each)), f"{size / 1e6:,.1f}", stored.KINDS[kind])
+        for kind, those in rows:
+            size = sum(one.bytes for one in those)
+            table.add_row(kind, str(len(those)), f"{size / 1e6:,.1f}", stored.KINDS[kind])
         told = [
             {"kind": e.kind, "path": str(e.path), "bytes": e.bytes, "days": round(e.days, 2)} for e in there
         ]
@@ -38,8 +38,8 @@ def clean(
         return
     stored.check(kinds)
     chosen = [each for each in there if each.kind in kinds and each.days >= older]
-    size = sum(each.bytes for each in chosen) / 1e6
-    question = f"Remove {len(chosen)} things, {size:,.1f} MB, from {cache_folder()}?"
+    megabytes = sum(each.bytes for each in chosen) / 1e6
+    question = f"Remove {len(chosen)} things, {megabytes:,.1f} MB, from {cache_folder()}?"
     if chosen and not yes and not typer.confirm(question, err=True):
         raise typer.Abort
     gone, left = stored.remove(kinds, older)
