@@ -28,7 +28,7 @@ from explorer.figures import (
 )
 from explorer.layer_views import CHANCE, RANGES, Morph, Readable
 
-GLIDE = 90
+GLIDE = 70
 """Milliseconds in which points move to the next layer; with the drawing, a step then takes less than 150."""
 _SHIFTS = ("#e4572e", "#2e86ab", "#8f6bd1", "#c98a04", "#2f9e6e", "#7d8597")
 _PLACES = ["top center", "bottom center", "middle right", "middle left", "top left", "bottom right"] * 2
@@ -60,7 +60,7 @@ def morph(view: Morph, layer: int, words: list[str]) -> str:
     for harmful in (True, False):
         figure.add_trace(go.Scatter(
             mode="markers+text" if harmful else "markers", text=names, textposition=_PLACES[: len(names)],
-            textfont={"size": 13, "weight": "bold", "shadow": "auto"}, showlegend=False,
+            textfont={"size": 13, "weight": "bold", "shadow": "auto"}, showlegend=False, cliponaxis=False,
             name=f"mean {'harmful' if harmful else 'harmless'}",
             customdata=[html.escape(prompt) for prompt in view.mean_prompts],
             hovertemplate=f"mean of the {'harmful' if harmful else 'harmless'} anchors"
@@ -115,7 +115,9 @@ def chart(view: Readable, layer: int) -> str:
     base = {key: value for key, value in _base("layers-chart").items() if key not in ("xaxis", "yaxis")}
     flat = {"orientation": "h", "x": 0, "font": {"size": 12}, "bgcolor": "rgba(0,0,0,0)"}
     figure.update_layout(
-        base, hovermode="x unified", margin={"l": 40, "r": 10, "t": 24, "b": 76},
+        base, hovermode="x unified", dragmode=False,
+        modebar={"remove": ["zoomIn2d", "zoomOut2d", "resetScale2d", "sendChartToCloud"]},
+        margin={"l": 40, "r": 10, "t": 24, "b": 76},
         legend={**flat, "y": 1.0, "yanchor": "top"}, legend2={**flat, "y": -0.15, "yanchor": "top"},
     )  # fmt: skip
     figure.update_xaxes(range=[-0.4, view.last + 0.4], gridcolor=_GRID, zeroline=False, dtick=4)

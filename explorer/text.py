@@ -138,17 +138,18 @@ NO_LAYERS = (
     "prompt, and is kept for the next time."
 )
 LAYERS_NEED_SPACE = "Layers are read for a model that has a space: its anchors, and which of them it refuses."
-PANEL_READABLE = "Readable on left-out pairs (dotted: chance; bands: 95%)"
-PANEL_COSINE = "Cosine of the refusal direction with the last layer's"
-PANEL_SHIFTS = "Mean shift from none, in the layer's spread (log scale)"
+PANEL_READABLE = "Readable in left-out pairs"
+PANEL_COSINE = "Refusal direction: cosine with the last"
+PANEL_SHIFTS = "Mean shift from none, in spreads (log)"
 LINE_HARMFULNESS = "harmfulness (accuracy)"
 LINE_REFUSAL = "refusal (AUC among harmful)"
 LINE_COSINE = "cosine"
 LAYERS_CLAIM = (
     "Readable means that a linear probe on the {width} largest components of a layer finds it in pairs that "
-    "it was not fitted on; where it dips, they may hold something else. It does not mean that the "
-    "model uses it there. Layers whose bands overlap are not told apart. Every layer's picture has its own "
-    "scale; a layer's spread is the typical distance of a state from its prompt's mean."
+    "it was not fitted on; where it dips, they may hold something else. It does not mean that the model uses "
+    "it there. Bands are 95% intervals over pairs: layers whose bands overlap are not told apart. Dotted is "
+    "chance. Every layer's picture has its own scale; a spread is the typical distance, at that layer, of a "
+    "state from its prompt's mean."
 )
 
 # Model

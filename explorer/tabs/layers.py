@@ -20,10 +20,13 @@ from explorer.service import Service
 Seen = tuple[str, str, bool]
 """What the page shows: the space, the stage of loading, and whether the layers are drawn."""
 
-_MOVE = """(layer) => {
+_MOVE = """async (layer) => {
   const hosts = [...document.querySelectorAll('#layers-plot .live-plot, #layers-chart .live-plot')];
   hosts.forEach(host => host.dispatchEvent(new CustomEvent('frame', {detail: layer})));
-  return hosts[0]?.layout?.meta?.[layer] ?? '';
+  // The slider is told its place a moment before the plot, which brings the words, is drawn.
+  for (let waited = 0; !hosts[0].layout?.meta && waited < 200; waited++)
+    await new Promise(done => setTimeout(done, 50));
+  return hosts[0].layout?.meta?.[layer] ?? '';
 }"""
 """A step of the slider never leaves the browser: both plots glide, and the words of the layer are shown."""
 _PLAY = """() => {
