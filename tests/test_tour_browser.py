@@ -60,7 +60,9 @@ def at(page, index):
 def answer(page, index, chosen=None):
     """Give a wrong answer, then the right one, to a step's question."""
     step = STEPS[index]
-    question = step.question(load(), chosen or step.start(load()))
+    chosen = chosen or step.start(load())
+    question = step.question(load(), chosen)
+    expect(page.locator("#tour-notice")).to_contain_text(step.notice(load(), chosen), timeout=SOON)
     expect(page.locator("#tour-question > span")).to_contain_text(question.ask, timeout=SOON)
     feedback, options = page.locator("#tour-feedback"), page.locator("#tour-question input")
     for wrong, told in ((True, text.WRONG), (False, text.RIGHT)):
@@ -112,27 +114,29 @@ def test_the_run_plays(page):
 
 def test_the_steps_are_reached_by_keyboard(page):
     page.locator("#tour-steps input").first.focus()
-    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Space")
     at(page, 1)
     page.locator("#tour-next").focus()
     page.keyboard.press("Enter")
     at(page, 2)
-    page.locator("#tour-question input").first.focus()
+    options = page.locator("#tour-question input")
+    options.first.focus()
     page.keyboard.press("Space")
-    page.keyboard.press("Tab")
+    for _ in range(options.count()):
+        page.keyboard.press("Tab")
     assert page.evaluate("() => document.activeElement.id") == "tour-check"
     page.keyboard.press("Enter")
     expect(page.locator("#tour-feedback p")).to_be_visible(timeout=SOON)
+    expect(page.locator("#tour-feedback p")).not_to_contain_text(text.CHOOSE)
 
 
 def test_try_it_sets_the_real_controls(page):
     page.locator("#tour-steps input").nth(3).check(force=True)
     at(page, 3)
     page.click("#tour-try")
-    ticked = page.locator("#prompts input:checked")
-    expect(ticked).to_have_count(2, timeout=SOON)
-    names = page.evaluate("() => [...document.querySelectorAll('#prompts input:checked')].map(i => i.name)")
-    assert names == ["template", "default"]
+    for name, ticked in (("template", True), ("default", True), ("none", False)):
+        expect(page.locator(f"#prompts input[name={name}]")).to_be_checked(checked=ticked, timeout=SOON)
     tab(page, "Learn")
     page.locator("#tour-steps input").nth(4).check(force=True)
     at(page, 4)
@@ -153,3 +157,4 @@ def test_try_it_sets_the_real_controls(page):
     at(page, 6)
     page.click("#tour-try")
     expect(page.locator("#evaluate-prompts input:checked")).to_have_count(1, timeout=SOON)
+    expect(page.locator("#evaluate-prompts input[name=short]")).to_be_checked()
