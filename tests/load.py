@@ -9,10 +9,12 @@ threads and open files of the server are sampled every ten seconds.
 from __future__ import annotations
 
 import argparse
+import atexit
 import difflib
 import json
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -53,10 +55,14 @@ class Seen:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-def call(client: httpx.Client, name: str, data: list[Any], who: str = "", first: bool = False) -> tuple[str, Any]:
+def call(
+    client: httpx.Client, name: str, data: list[Any], who: str = "", first: bool = False
+) -> tuple[str, Any]:
     """("complete", data) or ("error", message). who: a session of one's own, as a page has; first: the
     first record of what goes on is enough."""
-    sent = client.post(f"/gradio_api/call/{name}", json={"data": data} | ({"session_hash": who} if who else {}))
+    sent = client.post(
+        f"/gradio_api/call/{name}", json={"data": data} | ({"session_hash": who} if who else {})
+    )
     if sent.status_code != 200:
         return "error", f"{sent.status_code} {sent.text}"
     with client.stream("GET", f"/gradio_api/call/{name}/{sent.json()['event_id']}") as stream:
@@ -158,12 +164,14 @@ def serve(switches: list[str]) -> tuple[subprocess.Popen, str]:
         env=os.environ | {"HF_HUB_OFFLINE": "1"}, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     address = f"http://127.0.0.1:{port}"
+    atexit.register(process.terminate)
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         try:
             urllib.request.urlopen(address, timeout=3)
             with httpx.Client(base_url=address, timeout=60) as client:
                 if call(client, "locate", ["How do I fold a map?", PROMPTS])[0] == "complete":
+                    print(f"up after {300 - deadline + time.monotonic():.0f} s", flush=True)
                     return process, address
         except (OSError, httpx.HTTPError):
             pass
@@ -182,8 +190,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--visitors", type=int, default=30)
     parser.add_argument("--minutes", type=float, default=5.0)
-    parser.add_argument("--pause", type=float, nargs=2, default=(10.0, 20.0), help="seconds between questions")
-    parser.add_argument("--queries", type=int, default=len(QUERIES), help="different ones, each asked alone first")
+    parser.add_argument(
+        "--pause", type=float, nargs=2, default=(10.0, 20.0), help="seconds between questions"
+    )
+    parser.add_argument(
+        "--queries", type=int, default=len(QUERIES), help="different ones, each asked alone first"
+    )
     parser.add_argument("--no-run", action="store_true", help="nothing trains meanwhile")
     parser.add_argument("--soak", action="store_true", help="sample the server's memory, threads and files")
     parser.add_argument("--model", default="qwen2.5-coder-0.5b")
@@ -191,6 +203,7 @@ def main() -> int:
     asked = parser.parse_args()
     from dro import models, space
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the server must not outlive us
     process, address = serve(["--classroom", "--model", asked.model])
     try:
         there = space.shipped(models.default_key("auto"))
@@ -198,7 +211,10 @@ def main() -> int:
         spread = float(np.sqrt(there.anchors.coordinates.var(axis=0).sum()))
         crowd = Crowd(address, spread, QUERIES[: asked.queries])
         crowd.learn()
-        print(f"{len(crowd.queries)} queries placed and answered alone; anchors' spread {spread:.1f}", flush=True)
+        print(
+            f"{len(crowd.queries)} queries placed and answered alone; anchors' spread {spread:.1f}",
+            flush=True,
+        )
         told = count(crowd, process.pid, asked)
     finally:
         process.terminate()
@@ -244,7 +260,8 @@ def count(crowd: Crowd, process: int, asked: argparse.Namespace) -> dict[str, An
     if not asked.no_run:
         helpers.append(threading.Thread(target=train))
     threads = [
-        threading.Thread(target=crowd.visit, args=(n, until, tuple(asked.pause))) for n in range(asked.visitors)
+        threading.Thread(target=crowd.visit, args=(n, until, tuple(asked.pause)))
+        for n in range(asked.visitors)
     ]
     for thread in [*helpers, *threads]:
         thread.start()

@@ -69,9 +69,7 @@ def test_a_run_that_is_going_on_stays(full):
         "import sys, time\nfrom pathlib import Path\nfrom dro import run_folder\n"
         "run_folder.hold(Path(sys.argv[1]))\nprint('held', flush=True)\ntime.sleep(60)\n"
     )
-    other = subprocess.Popen(
-        [sys.executable, "-c", script, str(folder)], stdout=subprocess.PIPE, text=True
-    )
+    other = subprocess.Popen([sys.executable, "-c", script, str(folder)], stdout=subprocess.PIPE, text=True)
     try:
         assert other.stdout.readline() == "held\n"
         gone, left = stored.remove(["runs"])
