@@ -55,10 +55,7 @@ def claim(folder: Path, described: Mapping[str, Any]) -> bool:
     """
     path = folder / CONFIG_FILE
     if not path.exists():
-        # A kill may have left the lock, and what was being written.
-        left = {LOCK_FILE, *(path.name for path in store.leftovers(folder))}
-        if folder.exists() and {path.name for path in folder.iterdir()} - left:
-            raise StoreError(f"{folder} holds other files.", "Name an empty or new folder.")
+        _check_ours(folder)
         store.write_json(path, described)
         return False
     there = store.read_json(path)
@@ -77,6 +74,16 @@ def claim(folder: Path, described: Mapping[str, Any]) -> bool:
     return False
 
 
+def _check_ours(folder: Path) -> None:
+    """Raise where a folder without a run holds files of somebody else's."""
+    if (folder / CONFIG_FILE).exists() or not folder.is_dir():
+        return
+    # A kill may have left the lock, and what was being written.
+    left = {LOCK_FILE, *(path.name for path in store.leftovers(folder))}
+    if {path.name for path in folder.iterdir()} - left:
+        raise StoreError(f"{folder} holds other files.", "Name an empty or new folder.")
+
+
 _held: dict[str, FileLock] = {}
 
 
@@ -90,6 +97,7 @@ def hold(folder: Path) -> None:
     key = str(folder.absolute())
     if key in _held:
         return
+    _check_ours(folder)
     lock = FileLock(folder / LOCK_FILE, thread_local=False)
     try:
         folder.mkdir(parents=True, exist_ok=True)

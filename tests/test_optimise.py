@@ -11,7 +11,7 @@ from conftest import chat_model, pairs, random_space
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
-from dro import first_token, gradients, optimise, prompts, states, store
+from dro import first_token, gradients, optimise, prompts, run_folder, states, store
 from dro.data import QuerySet
 from dro.errors import DataError, ModelError, StoreError
 from dro.objective import Objective
@@ -152,7 +152,7 @@ def test_a_kill_before_the_first_checkpoint_starts_a_clean_curve(
 ):
     task = run(tiny, space, tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr(store, "write_bytes", lambda *a: (_ for _ in ()).throw(Killed()))
+        patch.setattr(run_folder, "write_checkpoint", lambda *a: (_ for _ in ()).throw(Killed()))
         with pytest.raises(Killed):
             next(task.steps())
     path = tmp_path / "run" / STEPS_FILE
