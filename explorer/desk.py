@@ -26,7 +26,7 @@ ROWS, ROWS_TOKENS = 32, 2048
 """Answers that are written together at most, and the tokens that they may begin with."""
 BATCHES = 2
 """Batches of answers that are written by turns; the others wait until one ends."""
-SLICE = 0.4
+SLICE = 1.0
 """Seconds of one turn at the model while answers are written."""
 PATIENCE = 180.0
 """Seconds after which nobody waits any longer."""

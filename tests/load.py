@@ -9,10 +9,12 @@ threads and open files of the server are sampled every ten seconds.
 from __future__ import annotations
 
 import argparse
+import atexit
 import difflib
 import json
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -162,12 +164,14 @@ def serve(switches: list[str]) -> tuple[subprocess.Popen, str]:
         env=os.environ | {"HF_HUB_OFFLINE": "1"}, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     address = f"http://127.0.0.1:{port}"
+    atexit.register(process.terminate)
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         try:
             urllib.request.urlopen(address, timeout=3)
             with httpx.Client(base_url=address, timeout=60) as client:
                 if call(client, "locate", ["How do I fold a map?", PROMPTS])[0] == "complete":
+                    print(f"up after {300 - deadline + time.monotonic():.0f} s", flush=True)
                     return process, address
         except (OSError, httpx.HTTPError):
             pass
@@ -199,6 +203,7 @@ def main() -> int:
     asked = parser.parse_args()
     from dro import models, space
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the server must not outlive us
     process, address = serve(["--classroom", "--model", asked.model])
     try:
         there = space.shipped(models.default_key("auto"))

@@ -105,7 +105,7 @@ def test_a_second_process_cannot_take_a_run_that_is_going_on(tiny, space, tmp_pa
     task = optimisation(tiny, space, tmp_path / "run")  # a killed process holds nothing
     list(task.steps())
     task.finish()
-    assert not run_folder._held
+    assert str(tmp_path / "run") not in run_folder._held  # another process may have it now
 
 
 def test_two_servers_give_their_runs_different_names(tiny, space, tmp_path):

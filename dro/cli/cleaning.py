@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from dro.cli.common import AsJson, show, table_of
+from dro.errors import DroError
 
 
 def clean(
@@ -29,8 +30,8 @@ def clean(
         rows = [(kind, [each for each in there if each.kind == kind]) for kind in stored.KINDS]
         table = table_of("kind", ">number", ">MB", "what it holds", title=str(cache_folder()))
         for kind, those in rows:
-            size = sum(one.bytes for one in those)
-            table.add_row(kind, str(len(those)), f"{size / 1e6:,.1f}", stored.KINDS[kind])
+            megabytes = sum(one.bytes for one in those) / 1e6
+            table.add_row(kind, str(len(those)), f"{megabytes:,.1f}", stored.KINDS[kind])
         told = [
             {"kind": e.kind, "path": str(e.path), "bytes": e.bytes, "days": round(e.days, 2)} for e in there
         ]
@@ -38,10 +39,10 @@ def clean(
         return
     stored.check(kinds)
     chosen = [each for each in there if each.kind in kinds and each.days >= older]
-    megabytes = sum(each.bytes for each in chosen) / 1e6
-    question = f"Remove {len(chosen)} things, {megabytes:,.1f} MB, from {cache_folder()}?"
+    size = sum(each.bytes for each in chosen) / 1e6
+    question = f"Remove {len(chosen)} things, {size:,.1f} MB, from {cache_folder()}?"
     if chosen and not yes and not typer.confirm(question, err=True):
-        raise typer.Abort
+        raise DroError("Nothing was removed.", "Answer y, or give --yes.")
     gone, left = stored.remove(kinds, older)
     table = table_of("removed", ">MB")
     for each in gone:
