@@ -301,7 +301,8 @@ def load(folder: str | Path) -> Space:
             {int(token): (int(r), int(n)) for token, (r, n) in told.get("openings", {}).items()},
         )
     except (
-        OSError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, SafetensorError, DroError,
+        OSError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, SafetensorError,
+        DroError,
     ) as error:  # fmt: skip
         raise StoreError(
             f"The space in {folder} is damaged ({type(error).__name__}: {error}).",

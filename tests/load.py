@@ -293,7 +293,8 @@ def _grown(samples: list[dict[str, float]]) -> dict[str, float]:
     half = next((s for s in samples if s["minute"] >= min(5, samples[-1]["minute"] / 2)), samples[-1])
     last = samples[-1]
     return {
-        "mb at first": round(samples[0]["mb"]), "mb settled": round(half["mb"]), "mb at last": round(last["mb"]),
+        "mb at first": round(samples[0]["mb"]), "mb settled": round(half["mb"]),
+        "mb at last": round(last["mb"]),
         "growth since settled %": round(100 * (last["mb"] / half["mb"] - 1), 2),
         "threads settled": half["threads"], "threads at last": last["threads"],
         "files settled": half["files"], "files at last": last["files"],
