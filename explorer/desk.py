@@ -24,8 +24,9 @@ PASS_TOKENS = 768
 """Own tokens of one pass that places queries, where there is a choice."""
 ROWS, ROWS_TOKENS = 32, 2048
 """Answers that are written together at most, and the tokens that they may begin with."""
-BATCHES = 2
-"""Batches of answers that are written by turns; the others wait until one ends."""
+BATCHES, SECOND_AFTER = 2, 8.0
+"""Batches of answers that are written by turns. Two share the time that one would have, so the second is begun
+only for who has waited so many seconds: behind a long answer, not behind a short one."""
 SLICE = 1.0
 """Seconds of one turn at the model while answers are written."""
 PATIENCE = 180.0
@@ -71,6 +72,7 @@ class Ticket:
     version: int = 0
     over: bool = False
     begun: bool = False
+    joined: float = 0.0
     error: Exception | None = None
     wanted: Callable[[], bool] = lambda: True
 
@@ -105,6 +107,7 @@ class Desk:
                 )
             if sum(other.visitor == ticket.visitor for other in self._waiting) >= self._each:
                 raise FullError(f"{self._each} questions of yours are waiting.", "Wait for their answers.")
+            ticket.joined = time.monotonic()
             self._waiting.append(ticket)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._serve, name="desk", daemon=True)
@@ -237,7 +240,8 @@ class Desk:
 
     def _write(self) -> None:
         """A slice of every batch of answers that is being written, and a new one where there is room."""
-        if len(self._batches) < BATCHES:
+        longest = max((time.monotonic() - t.joined for t in list(self._waiting) if t.longest), default=0.0)
+        if not self._batches or (len(self._batches) < BATCHES and longest > SECOND_AFTER):
             self._begin()
         for batch in list(self._batches):
             until = time.monotonic() + SLICE / len(self._batches)

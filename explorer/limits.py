@@ -22,7 +22,7 @@ class Limits:
     loading: visitors may load another model; models: only these (None: any). fitting: they may fit a space,
         and read a model's layers.
     followers: programs that follow a run. tick: seconds between a page's looks.
-    sessions: visitors whose page is remembered.
+    sessions: visitors whose page is remembered. patience: seconds after which a run gets a step in.
     """
 
     name: str = "own"
@@ -44,6 +44,7 @@ class Limits:
     followers: int = 64
     tick: float = 1.0
     sessions: int = 500
+    patience: float = 4.0
 
     def check_model(self, name: str) -> None:
         """Raise where visitors may not load the model `name`."""
@@ -65,7 +66,7 @@ OWN = Limits()
 CLASSROOM = Limits(
     "classroom", presets=("quick",), most_steps=60, most_batch=32, waiting_runs=4, runs_each=1, owned=True,
     most_queries=120, evaluations=2, evaluations_each=1, answer_tokens=64, questions=96, questions_each=8,
-    loading=False, fitting=False, tick=3.0,
+    loading=False, fitting=False, tick=3.0, patience=8.0,
 )  # fmt: skip
 PUBLIC = replace(
     CLASSROOM, name="public", loading=True, models=(), waiting_runs=2, most_queries=60, questions=64,

@@ -52,7 +52,7 @@ class Service:
         """limits: what visitors may ask for. visitor: tells who is asking."""
         self.limits, self._visitor = limits, visitor
         self._wanted = (model, precision)
-        self._turns = Turns()
+        self._turns = Turns(limits.patience)
         self._desk = Desk(self._turns, limits.questions, limits.questions_each)
         self._loading = Loading(self._turns, limits)
         self._work: ModelWork | None = None

@@ -84,10 +84,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--kills", type=int, default=25, help="of each job (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--job", choices=list(kill_jobs.JOBS), action="append", help="default: all")
     asked = parser.parse_args()
     total = 0
     with tempfile.TemporaryDirectory() as folder:
-        for name in kill_jobs.JOBS:
+        for name in asked.job or kill_jobs.JOBS:
             began = time.monotonic()
             done, ended = campaign(name, asked.kills, random.Random(asked.seed), Path(folder))
             total += done

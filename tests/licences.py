@@ -28,7 +28,7 @@ def licence(name: str) -> str:
 def main() -> int:
     """Print the table."""
     print(
-        "# Licences\n\nOf the packages in `requirements.lock`, as they state them (`python -m tests.licences`)."
+        "# Licences\n\nPackages in `requirements.lock`, as they state them (`python -m tests.licences`)."
     )
     print("\n| package | version | licence |\n|---|---|---|")
     for name, version in locked().items():

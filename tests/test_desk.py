@@ -141,6 +141,26 @@ def test_seeds_are_not_mixed_and_a_batch_has_an_end(held):
     assert sorted(map(len, work.batches)) == [1, 1, ROWS]
 
 
+def test_a_second_batch_is_begun_for_who_has_waited_long(held, monkeypatch):
+    from explorer import desk as module
+
+    desk, turns = held
+    work = Recorder()
+    monkeypatch.setattr(module, "SLICE", 0.0)
+    long, short = ticket(work, "a", host="1", longest=4000), ticket(work, "b", host="2", longest=2, seed=1)
+    for after, most in ((1e9, 1), (0.0, 2)):
+        monkeypatch.setattr(module, "SECOND_AFTER", after)
+        if after:
+            join(desk, turns, [long, short])
+            turns.let_go()
+            while work.tokens < 20:
+                time.sleep(0.001)
+            assert len(work.batches) == most and not short.begun
+    finish(desk, [short])
+    assert len(work.batches) == 2 and not long.over
+    desk.leave(long)
+
+
 def test_a_full_line_says_when_to_come_back(held):
     desk, turns = held
     work = Recorder()
