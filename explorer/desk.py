@@ -25,8 +25,8 @@ PASS_TOKENS = 768
 ROWS, ROWS_TOKENS = 32, 2048
 """Answers that are written together at most, and the tokens that they may begin with."""
 BATCHES, SECOND_AFTER = 2, 8.0
-"""Batches of answers that are written by turns. Two share the time that one would have, so the second is begun
-only for who has waited so many seconds: behind a long answer, not behind a short one."""
+"""Batches of answers that are written by turns. Two share the time that one would have, so the second is
+begun only for who has waited so many seconds: behind a long answer, not behind a short one."""
 SLICE = 1.0
 """Seconds of one turn at the model while answers are written."""
 PATIENCE = 180.0
@@ -193,8 +193,10 @@ class Desk:
                         self._thread = None
                         return
                 with self._turns.visitor():
-                    self._place()
-                    self._write()
+                    # Kept while there are questions: between two turns a worker would slip in each time.
+                    while (self._waiting or self._batches) and not self._turns.worker_is_due():
+                        self._place()
+                        self._write()
         except BaseException as error:
             # A fault of the desk itself: nobody must wait for a thread that is no more.
             with self._changed:

@@ -27,9 +27,7 @@ def licence(name: str) -> str:
 
 def main() -> int:
     """Print the table."""
-    print(
-        "# Licences\n\nPackages in `requirements.lock`, as they state them (`python -m tests.licences`)."
-    )
+    print("# Licences\n\nPackages in `requirements.lock`, as they state them (`python -m tests.licences`).")
     print("\n| package | version | licence |\n|---|---|---|")
     for name, version in locked().items():
         print(f"| {name} | {version} | {licence(name)} |")
