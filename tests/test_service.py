@@ -123,7 +123,7 @@ def test_a_space_is_fitted_with_progress_and_can_be_cancelled(tiny_folder, monke
     assert service.answer("q", "none", 2)["verdict"]
     seen = []
 
-    def slow_fit(model, queries, progress, checkpoint):
+    def slow_fit(model, queries, progress, checkpoint, shards):
         for k in range(200):
             progress("Fitting", k / 200)
             seen.append(k)
@@ -132,7 +132,9 @@ def test_a_space_is_fitted_with_progress_and_can_be_cancelled(tiny_folder, monke
 
     monkeypatch.setattr(fitting, "fit", slow_fit)
     service.fit()
+    deadline = time.monotonic() + 30
     while len(seen) < 3:
+        assert time.monotonic() < deadline, service.stage
         time.sleep(0.01)
     service.cancel_fit()
     ready(service, kinds=("no space",))
