@@ -193,8 +193,10 @@ class Desk:
                         self._thread = None
                         return
                 with self._turns.visitor():
-                    self._place()
-                    self._write()
+                    # Kept while there are questions: between two turns a worker would slip in each time.
+                    while (self._waiting or self._batches) and not self._turns.worker_is_due():
+                        self._place()
+                        self._write()
         except BaseException as error:
             # A fault of the desk itself: nobody must wait for a thread that is no more.
             with self._changed:

@@ -65,6 +65,12 @@ class Turns:
         self._release()
         self._wait_as_worker()
 
+    def worker_is_due(self) -> bool:
+        """A worker has waited for its step long enough: whoever has the turn for more than one piece of
+        work gives it away now."""
+        with self._free:
+            return self._worker_is_due()
+
     def _wait_as_worker(self) -> None:
         with self._free:
             self._worker_since = time.monotonic()

@@ -212,6 +212,28 @@ def test_nobody_fails_for_somebody_elses_question(held):
         finish(desk, [bad])
 
 
+def test_a_worker_gets_in_between_two_rounds_when_it_has_waited_long_and_no_sooner(held):
+    desk, turns = held
+    work = Recorder()
+    turns._patience = 0.3
+    long = ticket(work, "a", longest=10**9)
+    join(desk, turns, [long])
+    began, waited = time.monotonic(), []
+
+    def work_now():
+        with turns.worker():
+            waited.append(time.monotonic() - began)
+
+    worker = threading.Thread(target=work_now)
+    turns.let_go()
+    while not work.tokens:
+        time.sleep(0.001)
+    worker.start()
+    worker.join(20)
+    desk.leave(long)
+    assert waited and waited[0] >= 0.3 and not long.error
+
+
 def test_a_line_is_told_in_words_and_the_thread_ends_when_nobody_asks(held, monkeypatch):
     from explorer import desk as module
 
