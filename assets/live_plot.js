@@ -1,7 +1,10 @@
 // One plot: draws props.value (a figure's json) into the node that is there, at each change.
+// A figure may bring frames ({traces, data}), the number of the one it shows, and the milliseconds of a
+// glide: the event `frame` with another number glides there, in the browser alone.
 const host = element.querySelector('.live-plot');
 const still = window.matchMedia('(prefers-reduced-motion: reduce)');
 let drawn = false, busy = false, again = false;
+let frames = [], glideTime = 0, at = null, wanted = null, gliding = false;
 
 function dressed(figure) {
   const dark = document.body.classList.contains('dark');
@@ -24,6 +27,11 @@ function dressed(figure) {
 
 async function render() {
   const figure = JSON.parse(props.value);
+  frames = figure.frames || [];
+  glideTime = figure.glide || 0;
+  delete figure.frames;
+  if (!(at in frames)) at = figure.at ?? null;
+  if (at in frames) frames[at].traces.forEach((trace, k) => Object.assign(figure.data[trace], frames[at].data[k]));
   const config = {responsive: true, displaylogo: false, scrollZoom: false,
     modeBarButtonsToRemove: ['toImage', 'select2d', 'lasso2d', 'autoScale2d', 'hoverClosestCartesian', 'hoverCompareCartesian',
       'toggleSpikelines', 'zoom2d', 'pan2d', 'zoom3d', 'pan3d', 'orbitRotation', 'tableRotation',
@@ -38,6 +46,63 @@ async function render() {
   new ResizeObserver(() => { if (element.offsetParent) Plotly.Plots.resize(host); }).observe(element);
   new MutationObserver(draw).observe(document.body, {attributeFilter: ['class']});
 }
+
+// What a frame moves: the nodes of its traces, from where they are to where they shall be, in pixels. Null
+// where they do not fit together. Plotly.animate would style every point anew, at twice to three times the cost.
+function moves(frame) {
+  const groups = new Map([...host.querySelectorAll('.scatterlayer .trace')].map(g => [g.__data__[0].trace.index, g]));
+  const found = [];
+  for (const [k, trace] of frame.traces.entries()) {
+    const group = groups.get(trace), records = host.calcdata[trace], {x, y} = frame.data[k];
+    if (!group || records.length !== x.length) return null;
+    const full = records[0].trace, axis = name => host._fullLayout[name.replace(/^[xy]/, letter => `${letter}axis`)];
+    const across = axis(full.xaxis), up = axis(full.yaxis);
+    const points = [...group.querySelectorAll('path.point')], line = group.querySelector('path.js-line');
+    if (full.mode.includes('markers') ? points.length !== x.length : full.mode.includes('lines') && !line) return null;
+    found.push({trace, records, x, y, across, up, points, line, texts: [...group.querySelectorAll('.textpoint text')],
+      from: records.map(r => [across.c2p(r.x), up.c2p(r.y)]), to: x.map((v, n) => [across.d2p(v), up.d2p(y[n])])});
+  }
+  return found;
+}
+
+function move(found, share) {
+  for (const {points, texts, line, from, to} of found) {
+    const now = from.map(([x, y], n) => [x + share * (to[n][0] - x), y + share * (to[n][1] - y)]);
+    for (const node of points) node.setAttribute('transform', `translate(${now[node.__data__.i]})`);
+    for (const node of texts) {
+      const [x, y] = now[node.parentNode.__data__.i];
+      node.setAttribute('x', x); node.setAttribute('y', y);
+    }
+    if (line) line.setAttribute('d', `M${now.join('L')}`);
+  }
+}
+
+// Numbers that come faster than they can be drawn are passed over, all but the last.
+async function glide(number) {
+  wanted = number;
+  if (gliding) return;
+  gliding = true;
+  try {
+    while (wanted !== null) {
+      at = wanted;
+      wanted = null;
+      if (!(at in frames)) continue;  // a figure that is still to come begins there
+      const found = drawn && !busy ? moves(frames[at]) : null;
+      if (!found) { if (drawn) draw(); continue; }
+      const began = performance.now(), duration = still.matches ? 0 : glideTime;
+      for (let share = 0; share < 1;) {
+        const now = await new Promise(requestAnimationFrame);
+        share = duration ? Math.min(1, Math.max(0, (now - began) / duration)) : 1;
+        move(found, share * share * (3 - 2 * share));
+      }
+      for (const {trace, records, x, y, across, up} of found) {  // for hover, zoom and whoever reads the plot
+        records.forEach((record, n) => Object.assign(record, {x: across.d2c(x[n]), y: up.d2c(y[n])}));
+        Object.assign(host.data[trace], {x, y});
+      }
+    }
+  } finally { gliding = false; }
+}
+host.addEventListener('frame', event => glide(event.detail));
 
 async function draw() {
   if (!element.isConnected) return;

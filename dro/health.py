@@ -15,9 +15,9 @@ from dro import probes, projection
 from dro.probes import FittedProbe
 from dro.projection import Projection
 from dro.prompts import HUMAN
+from dro.readable import FEWEST
 
 WIDTHS = (2, 4, 8, 16, 32)
-_FEWEST = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,10 +132,9 @@ def _refusal_probe(e: Evidence, fitted: FittedProbe) -> list[dict[str, Any]]:
     for name in e.conditions:
         rows = e.rows(name)
         asked = rows & e.harmful
-        rare = min(rates[asked].sum(), (1 - rates[asked]).sum()) < _FEWEST
         within[name] = {
             "all": _rounded(probes.auc(logits[rows], rates[rows])),
-            "harmful": None if rare else _rounded(probes.auc(logits[asked], rates[asked])),
+            "harmful": _rounded(probes.auc(logits[asked], rates[asked], FEWEST)),
         }
     headline = [w["harmful"] for w in within.values() if w["harmful"] is not None]
     median = float(np.median(headline)) if headline else None

@@ -90,11 +90,12 @@ def log_loss(logits: np.ndarray, targets: np.ndarray) -> float:
     return float(np.mean(np.logaddexp(0, logits) - targets * logits))
 
 
-def auc(logits: np.ndarray, targets: np.ndarray) -> float | None:
-    """Area under the ROC curve with soft targets: positives weigh p, negatives 1 − p; None if one-sided."""
+def auc(logits: np.ndarray, targets: np.ndarray, fewest: float = 1) -> float | None:
+    """Area under the ROC curve with soft targets: positives weigh p, negatives 1 − p; None where there are
+    fewer than `fewest` of either."""
     from sklearn.metrics import roc_auc_score
 
-    if min(targets.sum(), (1 - targets).sum()) < 1:
+    if min(targets.sum(), (1 - targets).sum()) < fewest:
         return None
     doubled = np.repeat([1, 0], len(targets))
     weights = np.concatenate([targets, 1 - targets])

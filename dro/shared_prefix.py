@@ -294,13 +294,26 @@ AttentionMaskInterface.register(IMPLEMENTATION, sdpa_mask)
 def forward(backbone: torch.nn.Module, embeddings: torch.Tensor, position_ids: torch.Tensor,
             layout: Layout) -> torch.Tensor:  # fmt: skip
     """`last_hidden_state`, after the final norm, (rows, tokens, d_model), under `layout`."""
+    hidden = _run(backbone, embeddings, position_ids, layout).last_hidden_state
+    return hidden.to(embeddings.device)  # the last layer may lie on another device than the first
+
+
+def forward_layers(backbone: torch.nn.Module, embeddings: torch.Tensor, position_ids: torch.Tensor,
+                   layout: Layout) -> list[torch.Tensor]:  # fmt: skip
+    """The same pass with what every layer leaves behind, each (rows, tokens, d_model): the embeddings, then
+    the output of each layer; the last one after the final norm, so that it is what `forward` gives."""
+    made = _run(backbone, embeddings, position_ids, layout, output_hidden_states=True)
+    return [*made.hidden_states[:-1], made.last_hidden_state]
+
+
+def _run(backbone, embeddings, position_ids, layout, **options):
     # A four-dimensional mask is passed through untouched by transformers: the layout decides instead.
     untouched = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=embeddings.device)
-    hidden = backbone(
+    return backbone(
         inputs_embeds=embeddings,
         attention_mask=untouched,
         position_ids=position_ids,
         use_cache=False,
         attention_layout=layout,
-    ).last_hidden_state
-    return hidden.to(embeddings.device)  # the last layer may lie on another device than the first
+        **options,
+    )

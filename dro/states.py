@@ -119,23 +119,65 @@ def last_token_states(
     prefixes: where the prompt's prefix is kept between calls.
     progress: told the share that is done. checkpoint: called between passes; may raise to stop.
     """
-    own = own_ids(model, prompt, queries)
-    result = np.empty((len(own), model.d_model), dtype=np.float32)
-    prefix = prefixes.get(prompt) if prefixes else run_prefix(model, prompt)
-    done = 0
 
-    def run(rows: list[int]) -> np.ndarray:
-        checkpoint()
-        layout = Packed(prefix.length, [len(own[r]) for r in rows], model.device, prefix=prefix)
-        flat = model.embed([i for r in rows for i in own[r]])
-        hidden = shared_prefix.forward(model.backbone, flat[None], layout.position_ids, layout)
+    def run(flat: torch.Tensor, layout: Packed) -> np.ndarray:
+        hidden = shared_prefix.forward(model.backbone, flat, layout.position_ids, layout)
         return hidden[0, layout.last].float().cpu().numpy()
 
-    for rows, states in passes([len(o) for o in own], room(model), run):
+    return _in_passes(model, prompt, queries, run, prefixes, progress, checkpoint)
+
+
+@torch.no_grad()
+def states_by_layer(
+    model: ChatModel,
+    prompt: SafetyPrompt,
+    queries: Sequence[str],
+    prefixes: PrefixCache | None = None,
+    progress: Progress = silent,
+    checkpoint: Callable[[], None] = lambda: None,
+) -> np.ndarray:
+    """What `last_token_states` gives at its last layer, at every layer: float32 (n, layers + 1, d_model).
+
+    Layer 0 is the embedding of the last token, layer k the residual stream after k blocks; the last one
+    is taken after the final norm. Parameters as there.
+    """
+
+    def run(flat: torch.Tensor, layout: Packed) -> np.ndarray:
+        hidden = shared_prefix.forward_layers(model.backbone, flat, layout.position_ids, layout)
+        each = [layer[0, layout.last.to(layer.device)].float().cpu().numpy() for layer in hidden]
+        return np.stack(each, axis=1)
+
+    return _in_passes(model, prompt, queries, run, prefixes, progress, checkpoint)
+
+
+def _in_passes(
+    model: ChatModel,
+    prompt: SafetyPrompt,
+    queries: Sequence[str],
+    run: Callable[[torch.Tensor, Packed], np.ndarray],
+    prefixes: PrefixCache | None,
+    progress: Progress,
+    checkpoint: Callable[[], None],
+) -> np.ndarray:
+    """What `run` gives for the embeddings (1, tokens, d_model) of some queries' own tokens behind the
+    prompt's prefix, one row for each; put together in the queries' order."""
+    own = own_ids(model, prompt, queries)
+    prefix = prefixes.get(prompt) if prefixes else run_prefix(model, prompt)
+    result: np.ndarray | None = None
+    done = 0
+
+    def one(rows: list[int]) -> np.ndarray:
+        checkpoint()
+        layout = Packed(prefix.length, [len(own[r]) for r in rows], model.device, prefix=prefix)
+        return run(model.embed([i for r in rows for i in own[r]])[None], layout)
+
+    for rows, states in passes([len(o) for o in own], room(model), one):
+        if result is None:
+            result = np.empty((len(own), *states.shape[1:]), dtype=np.float32)
         result[rows] = states
         done += len(rows)
         progress(f"States under {prompt.name}", done / len(own))
-    return result
+    return np.empty((0, model.d_model), dtype=np.float32) if result is None else result
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from explorer import api, cards, text
 from explorer.events import QUICK
 from explorer.service import Service
 from explorer.session import Session
-from explorer.tabs import evaluate, explore, model, optimise
+from explorer.tabs import evaluate, explore, layers, model, optimise
 
 _TICK = 1.0
 """Seconds between looks at loading and at the run in progress."""
@@ -30,6 +30,8 @@ def build(service: Service, name: str, precision: str) -> gr.Blocks:
                 optimising = optimise.build(service)
             with gr.Tab("Evaluate", id="evaluate-tab"):
                 evaluated = evaluate.build(service)
+            with gr.Tab("Layers", id="layers") as layers_tab:
+                layers.build(service, layers_tab)
             with gr.Tab("Model", id="model"):
                 modelling = model.build(service, name, precision)
         api.build(service)

@@ -6,11 +6,13 @@ import gc
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from dro import layer_files
 from dro.data import bundled
 from dro.errors import DataError, DroError, StoreError
+from dro.layers import Layers
 from dro.models import ChatModel, Precision, default_key, fetch_files, load
 from dro.prompts import available, resolve
 from dro.registry import DEFAULT
@@ -27,12 +29,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """A model and what goes with it; `space` and `runs` are None until a space is fitted."""
+    """A model and what goes with it; `space` and `runs` are None until a space is fitted, `layers` until they
+    are read."""
 
     model: ChatModel
     prefixes: PrefixCache
     space: Space | None
     runs: Runs | None
+    layers: Layers | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,10 @@ class Loading:
         """A space that can be drawn before the weights are there: the shipped one of the default model."""
         return shipped(default_key(precision)) if model == DEFAULT else None
 
+    def preview_layers(self, space: Space | None, precision: Precision) -> Layers | None:
+        """The layers of such a space."""
+        return None if space is None else layer_files.shipped(default_key(precision), space)
+
     def start(self, model: str, precision: Precision) -> None:
         """Load another model in the background; DataError while something else is under way."""
         self._begin(lambda: self._load(model, precision), Stage("loading", f"{text.LOADING} {model}"))
@@ -81,8 +89,17 @@ class Loading:
             raise DataError(f"{loaded.model.name} has a space already.", "There is nothing to fit.")
         self._begin(lambda: self._fit(loaded), Stage("fitting", text.FITTING))
 
+    def start_layers(self) -> None:
+        """Read the layers of the loaded model in the background."""
+        loaded = self.loaded
+        if loaded is None:
+            raise DataError(f"{text.LOADING}.", text.WAIT)
+        if loaded.space is None:
+            raise DataError(f"There is no space for {loaded.model.name} yet.", text.FIT_FIRST)
+        self._begin(lambda: self._read_layers(loaded), Stage("fitting", text.READING))
+
     def cancel_fit(self) -> None:
-        """Stop fitting at the next model pass."""
+        """Stop fitting, or reading layers, at the next model pass."""
         self._cancel.set()
 
     def _begin(self, work: Callable[[], None], stage: Stage) -> None:
@@ -145,17 +162,29 @@ class Loading:
                 space = None
             self._set(model, prefixes, space)
 
-    def _fit(self, loaded: Loaded) -> None:
-        def pause() -> None:
-            self._turns.give_way()
-            if self._cancel.is_set():
-                raise Cancelled
+    def _pause(self) -> None:
+        self._turns.give_way()
+        if self._cancel.is_set():
+            raise Cancelled
 
+    def _read_layers(self, loaded: Loaded) -> None:
+        from dro import layers
+
+        assert loaded.space is not None
+        with self._turns.worker():
+            found = layers.fit(
+                loaded.space, loaded.model, self._note("fitting"), self._pause, loaded.prefixes
+            )
+        layer_files.save(found, cached_folder(loaded.model))
+        self.loaded = replace(loaded, layers=found)
+        self._settle()
+
+    def _fit(self, loaded: Loaded) -> None:
         from dro import fitting
 
         with self._turns.worker():
             fitted = fitting.fit(
-                loaded.model, bundled("anchors"), progress=self._note("fitting"), checkpoint=pause
+                loaded.model, bundled("anchors"), progress=self._note("fitting"), checkpoint=self._pause
             )
             save(fitted, cached_folder(loaded.model))
             self._set(loaded.model, loaded.prefixes, fitted)
@@ -168,7 +197,8 @@ class Loading:
             runs = Runs(bench, self._runs_folder / model.key, self._turns)
             for name in available(model):  # so that the first query need not wait for them
                 prefixes.get(resolve(name, model))
-        self.loaded = Loaded(model, prefixes, space, runs)
+        layers = None if space is None else layer_files.find(space, model)
+        self.loaded = Loaded(model, prefixes, space, runs, layers)
         self._settle()
 
     def _settle(self) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from dro import recipes
 from dro.data import QuerySet, check_query
 from dro.errors import DataError, DroError
+from dro.layers import Layers
 from dro.models import Precision
 from dro.prompts import STANDARD, SafetyPrompt, available, resolve
 from dro.recipes import Config
@@ -42,6 +43,7 @@ class Service:
         self._turns = Turns()
         self._loading = Loading(self._turns)
         self._preview = self._loading.preview(model, precision)
+        self._preview_layers = self._loading.preview_layers(self._preview, precision)
         self._evaluations: dict[str, Evaluation] = {}
 
     def start_loading(self) -> None:
@@ -61,13 +63,18 @@ class Service:
         preview = self._loading.preview(model.strip(), precision)
         self._loading.start(model.strip(), precision)
         self._preview = preview
+        self._preview_layers = self._loading.preview_layers(preview, precision)
 
     def fit(self) -> None:
         """Fit a space for the loaded model in the background."""
         self._loading.start_fit()
 
+    def read_layers(self) -> None:
+        """Read the layers of the loaded model in the background."""
+        self._loading.start_layers()
+
     def cancel_fit(self) -> None:
-        """Stop fitting."""
+        """Stop fitting, or reading layers."""
         self._loading.cancel_fit()
 
     @property
@@ -85,6 +92,19 @@ class Service:
         """A model is loaded that has no space, and nothing is under way."""
         loaded = self._loading.loaded
         return loaded is not None and loaded.space is None and self.stage.kind in ("no space", "failed")
+
+    @property
+    def layers(self) -> Layers | None:
+        """The layers that go with `space`, where they are known."""
+        loaded = self._loading.loaded
+        return loaded.layers if loaded else self._preview_layers
+
+    @property
+    def layers_wanted(self) -> bool:
+        """A model with its space is there, its layers are not, and nothing is under way."""
+        loaded = self._loading.loaded
+        there = loaded is not None and loaded.space is not None and loaded.layers is None
+        return there and self.stage.kind in ("ready", "failed")
 
     def fingerprint(self) -> str:
         """Changes when the model, its space or its usable runs do, so that pages know when to redraw."""

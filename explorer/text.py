@@ -8,6 +8,7 @@ LOADING = "The model is still loading"
 WAIT = "Try again in a moment."
 FITTING = "Fitting a space"
 READY = "{model} is ready"
+READING = "Reading the layers"
 NO_SPACE = "{model} is loaded; it has no space yet: fit one on the tab Model"
 FIT_FIRST = "Fit one on the tab Model, or run: python -m dro fit"
 NO_MODEL = "No model is loaded. Load one on the tab Model."
@@ -118,6 +119,33 @@ SHOW_CHOICES = (
 )
 REVEAL_ANSWERS = "Show answers to harmful queries"
 FRONTIER = "Refusals of harmful against harmless queries: up and left is better"
+
+# Layers
+LAYER = "Layer"
+LAYER_PLAY = "Play"
+LAYERS_PROMPTS = "Anchors under"
+LAYERS_PLOT = "The same anchors at the chosen layer: harmful and harmless, refused and answered"
+LAYERS_CHART = "What is linearly readable at each layer, and how far each prompt moves the anchors"
+READ_LAYERS = "Read the layers"
+STOP_READING = "Stop reading"
+NO_LAYERS = (
+    "The layers of {model} have not been read yet. Reading them takes one pass over the anchors under each "
+    "prompt, and is kept for the next time."
+)
+LAYERS_NEED_SPACE = "Layers are read for a model that has a space: its anchors, and which of them it refuses."
+PANEL_READABLE = "Readable in left-out pairs"
+PANEL_COSINE = "Refusal direction: cosine with the last"
+PANEL_SHIFTS = "Mean shift from none, in spreads (log)"
+LINE_HARMFULNESS = "harmfulness (accuracy)"
+LINE_REFUSAL = "refusal (AUC among harmful)"
+LINE_COSINE = "cosine"
+LAYERS_CLAIM = (
+    "Readable means that a linear probe on the {width} largest components of a layer finds it in pairs that "
+    "it was not fitted on; where it dips, they may hold something else. It does not mean that the model uses "
+    "it there. Bands are 95% intervals over pairs: layers whose bands overlap are not told apart. Dotted is "
+    "chance. Every layer's picture has its own scale; a spread is the typical distance, at that layer, of a "
+    "state from its prompt's mean."
+)
 
 # Model
 MODEL = "Model"

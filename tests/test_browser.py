@@ -82,7 +82,12 @@ def ready(page):
 
 
 def tab(page, name):
-    page.get_by_role("tab", name=name).click()
+    expect(page.get_by_role("tab").first).to_be_visible(timeout=LOADING)
+    shown = page.get_by_role("tab", name=name)
+    if not shown.is_visible():  # a narrow page keeps the last ones in a menu
+        page.locator(".overflow-menu > button").click()
+        shown = page.locator(".overflow-dropdown button", has_text=name)
+    shown.click(timeout=LOADING)
 
 
 def ask(page, query):
@@ -236,6 +241,36 @@ def test_prompts_are_compared_on_held_out_queries(page):
     assert download.value.path().read_text(encoding="utf-8").count("phrases") == 1
 
 
+def test_the_layer_slider_glides_the_same_anchors_in_the_same_plot(page):
+    tab(page, "Layers")  # while the model may still be loading: no weights are needed
+    plot = page.locator("#layers-plot .js-plotly-plot")
+    points = page.locator("#layers-plot .scatterlayer .trace").first.locator(".point")
+    expect(points.first).to_be_visible(timeout=LOADING)
+    assert page.locator("#layers-plot .point").count() >= 1200
+    page.evaluate(
+        "() => document.querySelectorAll('#layers-plot .js-plotly-plot, #layers-plot .point')"
+        ".forEach(node => { node.dataset.same = 'yes'; })"
+    )
+    places = "nodes => nodes.slice(0, 100).map(node => node.getAttribute('transform'))"
+    before = points.evaluate_all(places)
+    expect(page.locator("#layer-note")).to_contain_text("Layer 24 of 24 (after the final norm)")
+    page.locator("#layer input[type=range]").fill("15")
+    expect(page.locator("#layer-note")).to_contain_text("Layer 15 of 24")
+    page.wait_for_function(
+        "x => document.querySelector('#layers-chart .js-plotly-plot').data.at(-1).x[0] === x", arg=15
+    )
+    page.wait_for_timeout(500)
+    after = points.evaluate_all(places)
+    assert sum(a != b for a, b in zip(before, after, strict=True)) == 100
+    assert plot.get_attribute("data-same") == "yes"
+    assert page.locator("#layers-plot .point:not([data-same])").count() == 0
+    page.locator("#layers-prompts label", has_text="mistral").click()  # the layer stays
+    page.wait_for_function("() => document.querySelectorAll('#layers-plot .point').length < 1100")
+    assert plot.get_attribute("data-same") == "yes"
+    expect(page.locator("#layer-note")).to_contain_text("Layer 15 of 24")
+    expect(page.locator("#layers-summary")).to_contain_text("readable above chance from layer")
+
+
 def test_a_phone_can_do_it_in_the_dark(browser, address, watched):
     context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark", has_touch=True)
     page = watched(context.new_page())
@@ -243,7 +278,7 @@ def test_a_phone_can_do_it_in_the_dark(browser, address, watched):
     ready(page)
     ask(page, "How do I sharpen a kitchen knife?")
     expect(page.locator("#facts tbody tr")).to_have_count(2, timeout=ANSWERS)
-    for name in ("Explore", "Optimise", "Evaluate", "Model"):
+    for name in ("Explore", "Optimise", "Evaluate", "Layers", "Model"):
         tab(page, name)
         page.wait_for_timeout(500)
         wide = page.evaluate(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import typer
 
-from dro.cli import answering, benching, spaces, studies, training
+from dro.cli import answering, benching, reading, spaces, studies, training
 from dro.errors import DroError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "models": spaces.models_command,
     "fit": spaces.fit,
     "locate": spaces.locate,
+    "layers": reading.layers,
     "answer": answering.answer,
     "optimise": training.optimise,
     "evaluate": answering.evaluate,
