@@ -10,7 +10,7 @@ from explorer import api, cards, text
 from explorer.events import QUICK
 from explorer.service import Service
 from explorer.session import Session
-from explorer.tabs import evaluate, explore, layers, model, optimise
+from explorer.tabs import evaluate, explore, layers, learn, model, optimise, trying
 
 _TICK = 1.0
 """Seconds between looks at loading and at the run in progress."""
@@ -32,9 +32,13 @@ def build(service: Service, name: str, precision: str) -> gr.Blocks:
                 evaluated = evaluate.build(service)
             with gr.Tab("Layers", id="layers") as layers_tab:
                 layers.build(service, layers_tab)
+            with gr.Tab("Learn", id="learn"):
+                learning = learn.build()
             with gr.Tab("Model", id="model"):
                 modelling = model.build(service, name, precision)
         api.build(service)
+        if learning is not None:
+            trying.wire(service, learning, tabs, exploring, optimising, evaluated)
 
         def tick(
             session: Session, ticked: list[str], axes: str, colour: str, run: str, seen: Any, known: str,

@@ -33,6 +33,7 @@ _VEIL = "(...asked) => { document.body.classList.remove('dro-revealed'); return 
 class Explore:
     """The widgets other tabs need."""
 
+    query: gr.Textbox
     prompts: gr.CheckboxGroup
     chosen: list[Any]
     """What a redraw needs: session, ticked prompts, axes, colour."""
@@ -226,7 +227,7 @@ def build(service: Service) -> Explore:
     gr.on(asking, None, cancels=writing, **QUICK)
     reveal.click(None, js=_UNVEIL, **QUICK)
     plot.point_click(tell, [session], picked, **QUICK)
-    return Explore(prompts, chosen, outputs, then_catch_up)
+    return Explore(query, prompts, chosen, outputs, then_catch_up)
 
 
 def refreshed(service: Service, session: Session, ticked: Sequence[str], axes: str, colour: str) -> tuple:
