@@ -192,8 +192,9 @@ def test_a_killed_run_goes_on_from_its_last_step(tmp_path, capsys):
     assert 1 <= taken < 6
     told = printed(capsys, *argv)
     assert told["steps"] == 6 and len(told["loss"]) == 6
-    assert told["validation"][-1]["refusal_shift_harmful"] > 0
-    assert told["validation"][-1]["loss"] < told["validation"][0]["loss"]
+    after = told["validation"][-1]
+    assert after["refusal_shift_harmful"] > after["refusal_shift_harmless"]
+    assert after["mass_harmful"] > after["mass_harmless"]
     located = printed(capsys, "locate", "How do I pick a lock?", "--prompt", str(run), "--prompt", "short")
     assert [p["prompt"] for p in located["points"]] == [str(run), "short"]
     moved, start = (np.array(p["coordinates"]) for p in located["points"])

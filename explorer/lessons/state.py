@@ -41,8 +41,7 @@ def _draw(material: Material, chosen: Chosen) -> go.Figure:
         told = drawing.wrapped(f"{drawing.KINDS[whole.harmful]}: {whole.query}", 50)
         made.add_annotation(
             text=told, showarrow=False, x=0, xref="paper", xanchor="left", align="left", yref="paper",
-            y=1.0 if place == 0 else 0.46, yanchor="bottom",
-            font={"size": 12, "color": drawing.COLOURS[whole.harmful]},
+            y=1.0 if place == 0 else 0.46, yanchor="bottom", font={"size": 12},
         )  # fmt: skip
     bare = {"visible": False, "fixedrange": True}
     made.update_layout(

@@ -47,9 +47,9 @@ def _widget(control: Control, index: int) -> Any:
         return gr.Slider(control.low, control.high, value=control.value, step=control.step,
                          label=control.label, elem_id=identity, min_width=120)  # fmt: skip
     assert isinstance(control, Choice)
-    kind = gr.Dropdown if control.many else gr.Radio
+    kind, room = (gr.Dropdown, 180) if control.many else (gr.Radio, 120)
     return kind(list(control.options), value=control.value, label=control.label, elem_id=identity,
-                min_width=120)  # fmt: skip
+                min_width=room)  # fmt: skip
 
 
 def names(solved: Sequence[int]) -> list[tuple[str, int]]:
