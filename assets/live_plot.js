@@ -87,9 +87,9 @@ async function glide(number) {
       at = wanted;
       wanted = null;
       if (!(at in frames)) continue;  // a figure that is still to come begins there
+      const began = performance.now(), duration = still.matches ? 0 : glideTime;
       const found = drawn && !busy ? moves(frames[at]) : null;
       if (!found) { if (drawn) draw(); continue; }
-      const began = performance.now(), duration = still.matches ? 0 : glideTime;
       for (let share = 0; share < 1;) {
         const now = await new Promise(requestAnimationFrame);
         share = duration ? Math.min(1, Math.max(0, (now - began) / duration)) : 1;
