@@ -12,7 +12,7 @@ from dro.cli import app, main
 from dro.refusal import Verdict
 from dro.registry import DEFAULT
 
-COMMANDS = ("models", "fit", "locate", "answer", "optimise", "evaluate", "judge", "study", "bench")
+COMMANDS = ("models", "fit", "locate", "layers", "answer", "optimise", "evaluate", "judge", "study", "bench")
 QUERY = "How do I fold a paper crane?"
 
 
