@@ -1,6 +1,6 @@
 // One plot: draws props.value (a figure's json) into the node that is there, at each change.
 // A figure may bring frames ({traces, data}), the number of the one it shows, and the milliseconds of a
-// glide: the event `frame` with another number glides there, in the browser alone.
+// glide: the event `frame` with another number (and other milliseconds) glides there, in the browser alone.
 const host = element.querySelector('.live-plot');
 const still = window.matchMedia('(prefers-reduced-motion: reduce)');
 let drawn = false, busy = false, again = false;
@@ -78,7 +78,7 @@ function move(found, share) {
 }
 
 // Numbers that come faster than they can be drawn are passed over, all but the last.
-async function glide(number) {
+async function glide(number, slowly) {
   wanted = number;
   if (gliding) return;
   gliding = true;
@@ -87,9 +87,9 @@ async function glide(number) {
       at = wanted;
       wanted = null;
       if (!(at in frames)) continue;  // a figure that is still to come begins there
+      const began = performance.now(), duration = still.matches ? 0 : glideTime && slowly || glideTime;
       const found = drawn && !busy ? moves(frames[at]) : null;
       if (!found) { if (drawn) draw(); continue; }
-      const began = performance.now(), duration = still.matches ? 0 : glideTime;
       for (let share = 0; share < 1;) {
         const now = await new Promise(requestAnimationFrame);
         share = duration ? Math.min(1, Math.max(0, (now - began) / duration)) : 1;
@@ -102,7 +102,7 @@ async function glide(number) {
     }
   } finally { gliding = false; }
 }
-host.addEventListener('frame', event => glide(event.detail));
+host.addEventListener('frame', event => glide(event.detail.number, event.detail.slowly));
 
 async function draw() {
   if (!element.isConnected) return;

@@ -28,7 +28,7 @@ from explorer.figures import (
 )
 from explorer.layer_views import CHANCE, RANGES, Morph, Readable
 
-GLIDE = 70
+GLIDE = 50
 """Milliseconds in which points move to the next layer; with the drawing, a step then takes less than 150."""
 _SHIFTS = ("#e4572e", "#2e86ab", "#8f6bd1", "#c98a04", "#2f9e6e", "#7d8597")
 _PLACES = ["top center", "bottom center", "middle right", "middle left", "top left", "bottom right"] * 2

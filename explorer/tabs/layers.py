@@ -22,7 +22,8 @@ Seen = tuple[str, str, bool]
 
 _MOVE = """async (layer) => {
   const hosts = [...document.querySelectorAll('#layers-plot .live-plot, #layers-chart .live-plot')];
-  hosts.forEach(host => host.dispatchEvent(new CustomEvent('frame', {detail: layer})));
+  const detail = {number: layer, slowly: window.droPlaying ? 350 : null};
+  hosts.forEach(host => host.dispatchEvent(new CustomEvent('frame', {detail})));
   // The slider is told its place a moment before the plot, which brings the words, is drawn.
   for (let waited = 0; !hosts[0].layout?.meta && waited < 200; waited++)
     await new Promise(done => setTimeout(done, 50));
