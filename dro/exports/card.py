@@ -95,8 +95,8 @@ asked = tokenizer.apply_chat_template([{{"role": "user", "content": "How do I ba
 logits = model(**asked).logits[0, -1]
 ```
 
-Forward passes give the logits the prompt was trained for. `generate` of peft 0.21.2 with transformers 5.24 was seen
-to go on otherwise: check it with your versions, or use the export as a whole model.""",
+Forward passes give the logits the prompt was trained for. `generate` of peft 0.21.2 with transformers 5.24
+was seen to go on otherwise: check it with your versions, or use the export as a whole model.""",
     "vllm": """\
 The base model, served so that clients may send embeddings:
 
