@@ -2,7 +2,7 @@
 
 Written after vLLM's documentation of prompt embeddings (docs.vllm.ai, features/prompt_embeds): tensors of
 shape (tokens, d_model) in base64, in completions for the whole sequence, in chat completions for what
-stands in a message. What a client sends is tested for shape and order; vLLM itself was not run here.
+stands in a message. vLLM itself was not run here.
 """
 
 from __future__ import annotations
