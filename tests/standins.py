@@ -79,7 +79,10 @@ class Hub:
             name = f"{told['organization']}/{told['name']}" if told.get("organization") else told["name"]
             if name in self.files:
                 return 409, {"error": "exists", "url": f"{self.url}/{name}"}, {}
-            self.files[name], self.private[name] = {}, told.get("private", False)
+            self.files[name], self.private[name] = (
+                {},
+                told.get("private") or told.get("visibility") == "private",
+            )
             return 200, {"url": f"{self.url}/{name}", "name": name}, {}
         if path == "/api/validate-yaml":
             return 200, {"errors": [], "warnings": []}, {}

@@ -5,9 +5,11 @@ import shlex
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import standins
 import torch
+from conftest import byte_tokenizer, chat_model
 from safetensors.torch import load_file
 from test_exports import make_run
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -17,6 +19,7 @@ from dro.cli import main
 from dro.exports import embeds
 from dro.exports.embeds_client import encoded
 from dro.generate import Decoding, answers
+from dro.prompts import SafetyPrompt
 from dro.states import own_ids, prefix_ids
 
 QUERY = "How to fold a small boat 3?"
@@ -76,24 +79,10 @@ def test_a_server_that_reads_it_as_documented_gives_our_answer(exported, tiny_fo
 
 def test_chat_is_left_out_where_the_servers_template_would_not_give_the_trained_ids(tmp_path):
     """Here a token at the edge of the slot takes in what the template writes after it."""
-    from conftest import byte_tokenizer, save_folder
-
-    from dro.exports.run import export
-    from dro.outline import of_name
-
-    tokenizer = byte_tokenizer(
-        (
-            "e .",
-            "e. <",
-        ),
-        template=_GLUED,
-        split=False,
-    )
-    folder = save_folder(tmp_path / "tiny", tokenizer)
-    chat = models.load(str(folder), "fp32")
-    run = make_run(tmp_path / "run", chat)
-    export(run, "vllm", tmp_path / "out", of_name(str(folder)), lambda: chat)
-    assert store.read_json(tmp_path / "out" / "embeds.json")["ways"] == ["completion"]
+    chat = chat_model(byte_tokenizer(("e .", "e. <"), template=_GLUED, split=False))
+    for text, ways in [("Be safe.", ["completion"]), ("Be kind", ["chat", "completion"])]:
+        prompt = SafetyPrompt("x", text, np.zeros((3, chat.d_model), dtype=np.float32))
+        assert embeds.write(chat, prompt, tmp_path / text, "tiny")["ways"] == ways
 
 
 _GLUED = (

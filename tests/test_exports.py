@@ -12,6 +12,7 @@ import torch
 import yaml
 from conftest import byte_tokenizer, chat_model, pairs, piece_tokenizer, random_model, tiny_config
 from safetensors.torch import load_file, save_file
+from tokenizers import Regex, pre_tokenizers
 
 from dro import models, outline, prompts
 from dro.cli import main
@@ -60,7 +61,8 @@ for query in queries:
     with torch.no_grad():
         logits.append(model(**asked).logits[0, -1, :size])
         said = model.generate(
-            **asked, max_new_tokens=8, do_sample=False, eos_token_id=tokenizer.eos_token_id
+            **asked, max_new_tokens=8, do_sample=False, eos_token_id=tokenizer.eos_token_id,
+            use_cache=kind != "peft",  # as the card says
         )[0]
     spoken.append(tokenizer.decode(said[start:], skip_special_tokens=True).strip())
 assert not any(name == "dro" or name.startswith("dro.") for name in sys.modules)
@@ -232,8 +234,21 @@ GEMMA = (
 PIECES = ("<|im_start|>", "<|im_end|>", "<|end_of_turn|>")
 
 
+# How Llama 3 and Qwen part a text: line breaks stay together, whatever follows.
+LINES = r"\s*[\r\n]+|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+
+
+def llama3(template=LLAMA3):
+    tokenizer = byte_tokenizer(template=template, bos_token="<|endoftext|>")
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(LINES), "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+    ])  # fmt: skip
+    return chat_model(tokenizer)
+
+
 def some_models():
-    yield "llama-3 template", chat_model(byte_tokenizer(template=LLAMA3, bos_token="<|endoftext|>"))
+    yield "llama-3 template", llama3()
     yield "no system role", chat_model(byte_tokenizer(template=GEMMA))
     yield "words that cross lines", chat_model(byte_tokenizer(("Ċ Ċ", ". Ċ", ". ĊĊ", "e ."), split=False))
     for name, spec in REGISTRY.items():
@@ -267,10 +282,17 @@ def test_a_vocabulary_that_uses_the_mark_is_refused(raised):
     assert "U+E0D0" in raised(lambda: insertion(chat, prompt), ModelError)
 
 
+def test_where_no_way_gives_the_trained_ids_the_format_is_refused(raised):
+    """GPT-2 parts two line breaks before a word, and keeps them together before a special token."""
+    chat = chat_model(byte_tokenizer(template=LLAMA3, bos_token="<|endoftext|>"))
+    prompt = SafetyPrompt("x", "Be kind.", np.zeros((2, chat.d_model), dtype=np.float32))
+    assert "--to safetensors" in raised(lambda: insertion(chat, prompt), ModelError)
+
+
 def test_a_template_that_drops_the_prompt_in_some_conversation_says_so(tmp_path):
     """No answer is better than one without the safety prompt."""
     quirky = "{% if tools %}{{ 'tools only' }}{% else %}" + LLAMA3 + "{% endif %}"
-    chat = chat_model(byte_tokenizer(template=quirky, bos_token="<|endoftext|>"))
+    chat = llama3(quirky)
     prompt = SafetyPrompt("x", "Be kind.", np.zeros((2, chat.d_model), dtype=np.float32))
     tokenizer = insertion(chat, prompt).tokenizer
     with pytest.raises(Exception, match="found no place"):

@@ -1,5 +1,6 @@
 """To and from the Hub through its own client, against a stand-in of its HTTP API on this machine."""
 
+import json
 import os
 import subprocess
 import sys
@@ -42,10 +43,10 @@ def dro(there, tmp_path, *argv, token=TOKEN):
 def test_a_prompt_goes_to_the_hub_and_comes_back(there, run, tiny_folder, tmp_path, kind):
     name = f"someone/prompt-{kind}"
     model = ["--model", str(tiny_folder)]
-    done = dro(
-        there, tmp_path, "export", str(run), str(tmp_path / "out"), "--to", kind, "--push", name, *model
-    )
-    assert done.returncode == 0 and f"{there.url}/{name}" in done.stdout.replace("\n", ""), done.stderr
+    argv = ["export", str(run), str(tmp_path / "out"), "--to", kind, "--push", name, *model]
+    done = dro(there, tmp_path, *argv, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["address"] == f"{there.url}/{name}"
     assert there.private[name] is True
     written = {str(p.relative_to(tmp_path / "out")): p.read_bytes()
                for p in (tmp_path / "out").rglob("*") if p.is_file()}  # fmt: skip

@@ -92,11 +92,10 @@ model = AutoPeftModelForCausalLM.from_pretrained(FOLDER)
 tokenizer = AutoTokenizer.from_pretrained(FOLDER)
 asked = tokenizer.apply_chat_template([{{"role": "user", "content": "How do I bake bread?"}}],
                                       add_generation_prompt=True, return_dict=True, return_tensors="pt")
-logits = model(**asked).logits[0, -1]
-```
-
-Forward passes give the logits the prompt was trained for. `generate` of peft 0.21.2 with transformers 5.24
-was seen to go on otherwise: check it with your versions, or use the export as a whole model.""",
+# PEFT up to 0.21 does not see transformers' cache and puts the prompt before every new token: so none.
+said = model.generate(**asked, max_new_tokens=64, do_sample=False, use_cache=False)[0]
+print(tokenizer.decode(said[asked["input_ids"].shape[1] :], skip_special_tokens=True))
+```""",
     "vllm": """\
 The base model, served so that clients may send embeddings:
 

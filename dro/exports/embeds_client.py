@@ -34,7 +34,8 @@ def settings(folder: Path = HERE) -> dict[str, Any]:
 def encoded(rows: torch.Tensor) -> str:
     """A tensor (tokens, d_model) as the server reads it: base64 of torch.save."""
     buffer = io.BytesIO()
-    torch.save(rows.detach().cpu().contiguous(), buffer)
+    # A copy: a view would be saved with all that it is a view of.
+    torch.save(rows.detach().cpu().clone(memory_format=torch.contiguous_format), buffer)
     return base64.b64encode(buffer.getvalue()).decode()
 
 
