@@ -21,8 +21,9 @@ check: $(VENV)/.dev
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
+# Two processes of one thread each: tiny models gain nothing from a second thread.
 unit: $(VENV)/.dev
-	$(PY) -m pytest -m "not model and not browser"
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile -m "not model and not browser"
 
 model-tests: $(VENV)/.dev model
 	$(PY) -m pytest -m model

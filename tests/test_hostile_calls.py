@@ -4,24 +4,27 @@ import json
 import logging
 import math
 import re
+from dataclasses import replace
 
 import httpx
 import pytest
 from serving import call, served_here, tiny_service
 
 from dro import memory
-from explorer.limits import CLASSROOM, PUBLIC, accounts, chosen
+from explorer.limits import CLASSROOM, OWN, PUBLIC, accounts, chosen
 from explorer.tabs.explore import _told
 
 LONG = "word " * 1500
 RUN = "dro-short-1"
+SESSIONS = 100
+"""That gradio remembers at most; once there are so many, a call more costs none."""
 
 
 @pytest.fixture(scope="module")
 def service(tiny_folder, anchors, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DRO_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield tiny_service(tiny_folder, anchors)
+        yield tiny_service(tiny_folder, anchors, replace(OWN, sessions=SESSIONS))
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +124,18 @@ def test_what_is_hardly_a_call_is_refused_too(client, name):
     assert "Traceback" not in found and "/gradio" not in found
 
 
+def test_a_thousand_calls_leave_nothing_behind(client, service):
+    def refused(times):
+        for _ in range(times):
+            client.post("/gradio_api/call/locate", json={"data": ["", ["none"]]})
+
+    refused(SESSIONS + 50)
+    before = memory.resident()
+    refused(500)
+    assert memory.resident() - before < 50_000_000
+    assert call(client, "locate", ["How do I fold a map?", ["none"]])[0] == "complete"
+
+
 def test_there_are_forty_of_them_and_they_cost_no_memory(client, service, capfd, caplog):
     assert len(CALLS) >= 40
 
@@ -139,18 +154,6 @@ def test_there_are_forty_of_them_and_they_cost_no_memory(client, service, capfd,
     assert service.run_names() == [], "nothing was begun"
     said = capfd.readouterr()
     assert "Traceback" not in said.err + said.out and LONG[:40] not in said.err + said.out + caplog.text
-
-
-def test_a_thousand_calls_leave_nothing_behind(client, service):
-    def refused(times):
-        for _ in range(times):
-            client.post("/gradio_api/call/locate", json={"data": ["", ["none"]]})
-
-    refused(550)  # gradio remembers so many sessions: 500
-    before = memory.resident()
-    refused(500)
-    assert memory.resident() - before < 50_000_000
-    assert call(client, "locate", ["How do I fold a map?", ["none"]])[0] == "complete"
 
 
 @pytest.mark.parametrize(
