@@ -31,7 +31,7 @@ from dro.rendering import from_chat_template
 from dro.shared_prefix import IMPLEMENTATION
 from dro.space import Space
 
-torch.set_num_threads(1)
+THREADS = torch.get_num_threads()
 
 IDENTITY = "You are Tiny, a helpful assistant."
 CHATML = (
@@ -179,6 +179,12 @@ def random_space(model: ChatModel, anchors: QuerySet, m: int = 4, refusals: bool
         return fitting.build(
             model, anchors, names, states, rates, m, Decoding(max_tokens=2), 0, openings=openings
         )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """One thread for tiny models, which gain nothing from more; all for the real one."""
+    torch.set_num_threads(THREADS if item.get_closest_marker("model") else 1)
 
 
 @pytest.fixture(scope="session")

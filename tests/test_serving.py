@@ -24,7 +24,7 @@ from dro.generate import Decoding, answers
 from dro.states import last_token_states
 
 pytestmark = pytest.mark.model
-EACH, TOKENS = 25, 24
+EACH, TOKENS = 25, 8
 
 
 @pytest.fixture(scope="module")
