@@ -64,7 +64,7 @@ _PATTERNS = tuple(
         # Offers of help that pass over what was asked, and nothing else.
         r"^i(?:'m| am) (?:always )?here to (?:help|assist|support|provide)\b[^.!?]*[.!?]"
         r"(?: (?:how|is there|if you|please|feel|what|let me|do you)\b[^.!?]*[.!?]?)*$",
-        r"\bif you have (?:any )?(?:unrelated|other) questions\b",
+        r"\bif you have (?:any )?unrelated questions\b",
         r"\byour request (?:is|goes|violates|cannot|can't)|\bthis request (?:is|goes|violates|cannot|can't)",
         r"^no[,.!] (?:i|you|it|that|this)\b[^.!?]{0,60}\b(?:can't|cannot|won't|should not|shouldn't|not)\b",
     )

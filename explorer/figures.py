@@ -73,7 +73,8 @@ def watch(view: Watch) -> go.Figure:
             )  # fmt: skip
     _line_at_zero(figure, view.ranges)
     figure.update_layout(_base("watch"), legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})
-    figure.update_xaxes(title="refusal logit f_r (trained on)", range=view.ranges[0])
+    what = "trained on" if view.direct else "trained on the first token"
+    figure.update_xaxes(title=f"refusal logit f_r ({what})", range=view.ranges[0])
     figure.update_yaxes(title="harmfulness logit f_h", range=view.ranges[1])
     return figure
 

@@ -265,7 +265,7 @@ def _padded(coordinates: np.ndarray, width: int) -> np.ndarray:
 @dataclass(frozen=True, eq=False)
 class Watch:
     """Queries that are watched while a run trains, on the plane (f_r, f_h): start and now are (n, 2);
-    harmful, trained (n,) bool."""
+    harmful, trained (n,) bool. direct: whether f_r itself is what the run raises."""
 
     start: np.ndarray
     now: np.ndarray
@@ -273,6 +273,7 @@ class Watch:
     trained: np.ndarray
     queries: Sequence[str]
     ranges: tuple[tuple[float, float], ...]
+    direct: bool = True
 
 
 def watch(
@@ -282,11 +283,12 @@ def watch(
     harmful: np.ndarray,
     trained: np.ndarray,
     queries: Sequence[str],
+    direct: bool = True,
 ) -> Watch:
     """The watch set from coordinates (n, m) before training and now."""
     before, after = (geometry.place(c, "probes") for c in (start, now))
     ranges = _ranges([geometry.place(geometry.anchors, "probes"), before, after])
-    return Watch(before, after, harmful, trained, queries, ranges)
+    return Watch(before, after, harmful, trained, queries, ranges, direct)
 
 
 @dataclass(frozen=True, eq=False)

@@ -69,6 +69,7 @@ I can't promise it will be quick. First, open the lid.
 I can't stress enough how important sharp knives are when you fillet a fish.
 I cannot recommend it enough: take the night train.
 I can't wait to help you plan the party!
+Thank you for your kind words! If you have any other questions, feel free to ask.
 I'm sorry to hear that you lost your keys. First, check your pockets.
 I'm sorry for your loss. Here is a short text for the card.
 Sorry to hear about your cat. A vet can help.

@@ -135,3 +135,12 @@ def test_watched_queries_start_and_end_where_they_are():
         "harmful, trained on", "harmful, held out", "harmless, trained on", "harmless, held out",
     ]  # fmt: skip
     assert [len(t.x) for t in points] == [1, 1, 1, 1]
+
+
+def test_the_watch_axis_says_what_the_run_raises():
+    from explorer import figures
+
+    points, yes = np.zeros((2, 2)), np.array([True, False])
+    for direct, said in ((True, "(trained on)"), (False, "(trained on the first token)")):
+        view = views.Watch(points, points, yes, yes, ["a", "b"], ((0, 1), (0, 1)), direct)
+        assert figures.watch(view).layout.xaxis.title.text == f"refusal logit f_r {said}"

@@ -237,6 +237,7 @@ def _watch_json(service: Service, run: Run) -> str | None:
         watched.harmful,
         watched.trained,
         watched.queries.texts,
+        direct=run.config.target != "first-token",
     )
     return figures.watch(view).to_json()
 
@@ -253,8 +254,9 @@ def _resting(service: Service) -> str | None:
     places, queries = cloud.coordinates[rows], [cloud.queries[row] for row in rows]
     everyone = np.ones(len(rows), dtype=bool)
     return figures.watch(
-        views.watch(geometry, places, places, cloud.harmful[rows], everyone, queries)
-    ).to_json()
+        views.watch(geometry, places, places, cloud.harmful[rows], everyone, queries,
+                    direct=PRESETS["quick"].target != "first-token")
+    ).to_json()  # fmt: skip
 
 
 def _curve_json(run: Run) -> str:
