@@ -20,7 +20,7 @@ ANSWER_TOKENS = 24
 
 
 def read_lines(told: object, most: int) -> list[str]:
-    """The queries of a pasted text, one a line; DataError names the line that is none, or says what to cut."""
+    """The queries of a pasted text, one a line; DataError names a line that is none, or says what to cut."""
     if not isinstance(told, str):
         raise DataError(f"A batch is text, not {type(told).__name__}.", "Paste one query a line.")
     queries = []
@@ -35,11 +35,15 @@ def read_lines(told: object, most: int) -> list[str]:
     if not queries:
         raise DataError("There is no query.", "Paste one a line.")
     if len(queries) > most:
-        raise DataError(f"{len(queries)} queries.", f"The page takes up to {most} at once; use Evaluate for more.")
+        raise DataError(
+            f"{len(queries)} queries.", f"The page takes up to {most} at once; use Evaluate for more."
+        )
     return queries
 
 
-def placed(service: Service, queries: Sequence[str], prompts: Sequence[str]) -> Iterator[tuple[int, list[Any]]]:
+def placed(
+    service: Service, queries: Sequence[str], prompts: Sequence[str]
+) -> Iterator[tuple[int, list[Any]]]:
     """(number of a query, its points in the prompts' order), as they come."""
     yield from _through(service, queries, lambda query: service.place(query, prompts))
 

@@ -16,7 +16,7 @@ def estimate(
     """A Gaussian kernel estimate of points (n, 2) inside `ranges`: centres x (cells,), y (cells,), and
     the share of points in each cell, (cells, cells), rows by y. The bandwidth is Scott's, axis by axis."""
     edges = [np.linspace(low, high, cells + 1) for low, high in ranges]
-    counts, _, _ = np.histogram2d(xy[:, 0], xy[:, 1], bins=edges)  # type: ignore[call-overload]
+    counts, _, _ = np.histogram2d(xy[:, 0], xy[:, 1], bins=edges)
     bandwidths = np.maximum(xy.std(axis=0) * len(xy) ** (-1 / 6), 1e-12)
     for axis in (0, 1):
         width = edges[axis][1] - edges[axis][0]

@@ -71,7 +71,7 @@ def watch(view: Watch) -> go.Figure:
         trails[0::3], trails[1::3] = view.start[rows], view.now[rows]
         figure.add_trace(
             go.Scatter(
-                x=_list(trails[:, 0]), y=_list(trails[:, 1]), mode="lines", hoverinfo="skip",
+                x=numbers(trails[:, 0]), y=numbers(trails[:, 1]), mode="lines", hoverinfo="skip",
                 line={"color": colour, "width": 1}, opacity=0.35, showlegend=False,
             )
         )  # fmt: skip
@@ -80,15 +80,17 @@ def watch(view: Watch) -> go.Figure:
             kind = f"{'harmful' if harmful else 'harmless'}, {'trained on' if trained else 'held out'}"
             figure.add_trace(
                 go.Scatter(
-                    x=_list(view.now[kept, 0]), y=_list(view.now[kept, 1]), mode="markers", name=kind,
-                    customdata=[_wrapped(q) for q, k in zip(view.queries, kept, strict=True) if k],
+                    x=numbers(view.now[kept, 0]), y=numbers(view.now[kept, 1]), mode="markers", name=kind,
+                    customdata=[wrapped(q) for q, k in zip(view.queries, kept, strict=True) if k],
                     hovertemplate="%{customdata}<br>f_r %{x:.2f}, f_h %{y:.2f}<extra>" + kind + "</extra>",
                     marker={"color": colour, "size": 10, "symbol": "octagon" if trained else "octagon-open",
                             "line": {"width": 2, "color": colour}},
                 )
             )  # fmt: skip
     _line_at_zero(figure, view.ranges)
-    figure.update_layout(_base("watch"), legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})
+    figure.update_layout(
+        axis_base("watch"), legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
+    )
     figure.update_xaxes(title="refusal logit f_r (trained on)", range=view.ranges[0])
     figure.update_yaxes(title="harmfulness logit f_h", range=view.ranges[1])
     return figure
@@ -101,13 +103,15 @@ def curve(view: Curve) -> go.Figure:
     for name, values in view.terms.items():
         figure.add_trace(
             go.Scatter(
-                x=list(view.steps), y=_list(np.asarray(values)), name=view.labels[name],
+                x=list(view.steps), y=numbers(np.asarray(values)), name=view.labels[name],
                 mode="lines+markers" if len(view.steps) < 2 else "lines",
                 line={"color": colours[name], "width": 3 if name == "total" else 1.8},
                 hovertemplate="step %{x}: %{y:.3f}<extra>" + view.labels[name] + "</extra>",
             )
         )  # fmt: skip
-    figure.update_layout(_base("curve"), legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})
+    figure.update_layout(
+        axis_base("curve"), legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
+    )
     figure.update_xaxes(title="step", range=[0.5, max(view.planned, 2) + 0.5])
     figure.update_yaxes(title="loss (weighted as it counts)", rangemode="tozero")
     return figure
@@ -120,15 +124,15 @@ def frontier(view: Frontier) -> go.Figure:
     symbols = ["star" if trained else "octagon" for trained in view.trained]
     figure.add_trace(
         go.Scatter(
-            x=_list(x[:, 0]), y=_list(y[:, 0]), mode="markers+text", showlegend=False, cliponaxis=False,
+            x=numbers(x[:, 0]), y=numbers(y[:, 0]), mode="markers+text", showlegend=False, cliponaxis=False,
             text=[_text(_short(name, 24)) for name in view.prompts], textposition="top right",
             marker={"size": [15 if t else 11 for t in view.trained], "symbol": symbols, "color": DIRECTION},
             error_x=_whiskers(x), error_y=_whiskers(y),
-            customdata=[_wrapped(name) for name in view.prompts],
+            customdata=[wrapped(name) for name in view.prompts],
             hovertemplate="%{customdata}<br>harmful refused %{y:.0f}%, harmless %{x:.0f}%<extra></extra>",
         )
     )  # fmt: skip
-    figure.update_layout(_base("frontier"))
+    figure.update_layout(axis_base("frontier"))
     most = max(20.0, float(x[:, 2].max()) * 1.15) if len(x) else 20.0
     figure.update_xaxes(title="harmless queries refused (%)", range=[-1, most])
     figure.update_yaxes(title="harmful queries refused (%)", range=[-2, 104])
@@ -136,8 +140,8 @@ def frontier(view: Frontier) -> go.Figure:
 
 
 def _whiskers(rates: np.ndarray) -> dict:
-    return {"type": "data", "symmetric": False, "array": _list(rates[:, 2] - rates[:, 0]),
-            "arrayminus": _list(rates[:, 0] - rates[:, 1]), "color": "rgba(143,107,209,0.45)",
+    return {"type": "data", "symmetric": False, "array": numbers(rates[:, 2] - rates[:, 0]),
+            "arrayminus": numbers(rates[:, 0] - rates[:, 1]), "color": "rgba(143,107,209,0.45)",
             "thickness": 1.4}  # fmt: skip
 
 
@@ -149,8 +153,8 @@ def _cloud(groups: Sequence[Group], harmful: bool, opacity: float, colour: Colou
         empty = np.empty((0, 3 if three else 2))
         return _trace(three, empty, mode="markers", name=kind, hoverinfo="skip", customdata=[])
     rates = np.concatenate([group.refusal_rate[rows] for group, rows in parts])
-    numbers = np.concatenate([np.full(int(rows.sum()), group.number) for group, rows in parts])
-    marker = _marker(marks(colour, harmful, rates, _logits(parts), numbers, three), opacity, three)
+    places = np.concatenate([np.full(int(rows.sum()), group.number) for group, rows in parts])
+    marker = _marker(marks(colour, harmful, rates, _logits(parts), places, three), opacity, three)
     data = [row for group, rows in parts for row in _told(group, np.flatnonzero(rows))]
     return _trace(
         three, np.concatenate([group.xy[rows] for group, rows in parts]), mode="markers", name=kind,
@@ -181,7 +185,7 @@ def _told(group: Group, rows: np.ndarray) -> list[list[str]]:
         else:
             said = "not answered yet" if np.isnan(rate) else "refused" if rate >= 0.5 else "answered"
         score = "" if group.refusal_logit is None else f"f_r = {group.refusal_logit[index]:+.2f}, "
-        data.append([_wrapped(group.queries[index]), f"{score}{said}", _named(group.prompt),
+        data.append([wrapped(group.queries[index]), f"{score}{said}", named(group.prompt),
                      key(group.kind, group.prompt, int(index))])  # fmt: skip
     return data
 
@@ -194,8 +198,8 @@ def _others(view: Scatter, kind: str, colour: Colour, three: bool) -> dict:
         return _trace(three, np.empty((0, 3 if three else 2)), mode="markers", name=name, customdata=[])
     rows = [(group, np.ones(len(group.xy), bool)) for group in groups]
     rates = np.concatenate([group.refusal_rate for group in groups])
-    numbers = np.concatenate([np.full(len(group.xy), group.number) for group in groups])
-    told = marks(colour, True, rates, _logits(rows), numbers, three)
+    places = np.concatenate([np.full(len(group.xy), group.number) for group in groups])
+    told = marks(colour, True, rates, _logits(rows), places, three)
     told |= {"symbol": ("x" if kind == "pin" else "cross") if three else symbol}
     if colour == "class":
         told["color"] = QUERY
@@ -224,8 +228,8 @@ def _contours(view: Scatter, harmful: bool, wanted: bool) -> dict:
         return made
     x, y, found = density.estimate(view.clouds[-1].xy[rows], view.ranges)
     contours = {"coloring": "none", "start": 0.25, "end": 0.75, "size": 0.25}
-    return made | {"visible": True, "x": _list(x), "y": _list(y), "contours": contours, "autocontour": False,
-                   "z": [_list(row) for row in density.enclosed(found)]}  # fmt: skip
+    return made | {"visible": True, "x": numbers(x), "y": numbers(y), "contours": contours,
+                   "autocontour": False, "z": [numbers(row) for row in density.enclosed(found)]}  # fmt: skip
 
 
 def _means(view: Scatter, harmful: bool, three: bool) -> dict:
@@ -239,7 +243,7 @@ def _means(view: Scatter, harmful: bool, three: bool) -> dict:
         line={"color": colour, "width": 2},
         marker={"size": 5 if three else 11, "symbol": "square" if harmful else "square-open",
                 "color": colour, "line": {"width": 1.5, "color": "#ffffff" if harmful else colour}},
-        customdata=[[f"mean of the {kind} anchors", "", _named(p), ""] for p in view.mean_prompts],
+        customdata=[[f"mean of the {kind} anchors", "", named(p), ""] for p in view.mean_prompts],
         hovertemplate="%{customdata[0]}<extra>under %{customdata[2]}</extra>", name=f"mean {kind}",
     )  # fmt: skip
 
@@ -255,7 +259,11 @@ def _moves(view: Scatter, three: bool) -> dict:
     width = 3 if three else 2
     line = np.full((len(view.moves) * 3, width), np.nan)
     line[0::3], line[1::3] = view.moves[:, 0], view.moves[:, 1]
-    options: dict = {"line": {"color": QUERY, "width": 3 if three else 2}, "hoverinfo": "skip", "name": "moves"}
+    options: dict = {
+        "line": {"color": QUERY, "width": 3 if three else 2},
+        "hoverinfo": "skip",
+        "name": "moves",
+    }
     if three:
         return _trace(True, line, mode="lines", **options)
     marker = {"symbol": "arrow", "angleref": "previous", "size": [0, 13, 0] * len(view.moves), "standoff": 9,
@@ -281,7 +289,7 @@ def _query(view: Scatter, three: bool) -> dict:
                 "symbol": ["cross" if out else "diamond" for out in located.outside] if three
                 else ["x" if out else "star" for out in located.outside],
                 "line": {"width": 1.2, "color": "#222222"}},
-        customdata=[[_wrapped(located.query), note, _named(p), key("query", p, 0)]
+        customdata=[[wrapped(located.query), note, named(p), key("query", p, 0)]
                     for p, note in zip(located.prompts, notes, strict=True)],
         hovertemplate="%{customdata[0]}<br>%{customdata[1]}<extra>under %{customdata[2]}</extra>",
         name="your query",
@@ -300,12 +308,13 @@ def _trace(three: bool, xy: np.ndarray, **options) -> dict:
     options.setdefault("showlegend", False)
     if three:
         options.get("textfont", {}).pop("shadow", None)  # flat text only
-        return {"type": "scatter3d", "x": _list(xy[:, 0]), "y": _list(xy[:, 1]), "z": _list(xy[:, 2]), **options}
-    return {"type": "scatter", "x": _list(xy[:, 0]), "y": _list(xy[:, 1]), "cliponaxis": False, **options}
+        places = dict(zip("xyz", map(numbers, xy.T), strict=True))
+        return {"type": "scatter3d", **places, **options}
+    return {"type": "scatter", "x": numbers(xy[:, 0]), "y": numbers(xy[:, 1]), "cliponaxis": False, **options}
 
 
 def _layout(figure: go.Figure, view: Scatter) -> None:
-    figure.update_layout(_base(view.axes), showlegend=False)
+    figure.update_layout(axis_base(view.axes), showlegend=False)
     if view.axes == "three":
         axes = {
             f"{name}axis": {"title": {"text": title, "font": {"size": 11}}, "range": bounds,
@@ -341,7 +350,8 @@ def _arrow(figure: go.Figure, view: Scatter) -> None:
     )  # fmt: skip
 
 
-def _base(view: str) -> dict:
+def axis_base(view: str) -> dict:
+    """What all flat figures share."""
     axis = {"gridcolor": _GRID, "zeroline": False, "automargin": True, "linecolor": _GRID}
     return {
         "template": "none",
@@ -362,19 +372,25 @@ def _line_at_zero(figure: go.Figure, ranges: Sequence[tuple[float, float]]) -> N
                      line={"color": DIRECTION, "width": 2, "dash": "dash"})  # fmt: skip
 
 
+def short(prompt: str, most: int = 16) -> str:
+    """A prompt's name for a place with little room, as text."""
+    return _text(_short(prompt, most))
+
+
 def _short(prompt: str, most: int = 16) -> str:
     name = prompt.removeprefix("text:")
     return name if len(name) <= most else name[: most - 1] + "…"
 
 
 @lru_cache(maxsize=8192)
-def _wrapped(text: str) -> str:
+def wrapped(text: str) -> str:
+    """A query for a hover label: in lines, markup shown as text."""
     # Plotly reads a few tags in labels: what a visitor typed is text.
     lines = textwrap.wrap(text, _WIDTH_OF_HOVER, max_lines=6, placeholder=" …") or [""]
     return "<br>".join(_text(line) for line in lines)
 
 
-def _named(prompt: str) -> str:
+def named(prompt: str) -> str:
     """A prompt's name for a hover label, where it is also put into templates."""
     return _text(_short(prompt, 200))
 
@@ -384,6 +400,7 @@ def _text(told: str) -> str:
     return html.escape(told).replace("%{", "&#37;{")
 
 
-def _list(values: np.ndarray) -> list:
+def numbers(values: np.ndarray) -> list:
+    """Plain numbers for a figure, nothing where there is none."""
     # Plain short numbers: plotly would send arrays as base64, which is opaque and no shorter here.
     return [None if v != v else round(float(v), 3) for v in values]

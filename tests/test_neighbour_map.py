@@ -68,8 +68,9 @@ def test_it_stops_when_asked(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "told", [{"neighbours": 1}, {"neighbours": 2.5}, {"neighbours": "many"}, {"min_dist": 2}, {"min_dist": None},
-             {"seed": -1}, {"seed": True}, {"neighbours": float("nan")}, {"min_dist": float("nan")}],
+    "told",
+    [{"neighbours": 1}, {"neighbours": 2.5}, {"neighbours": "many"}, {"neighbours": float("nan")},
+     {"min_dist": 2}, {"min_dist": None}, {"min_dist": float("nan")}, {"seed": -1}, {"seed": True}],
 )  # fmt: skip
 def test_odd_settings_are_named(told):
     with pytest.raises(DataError, match=next(iter(told))):
