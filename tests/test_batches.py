@@ -155,7 +155,7 @@ def test_a_batch_and_pins_are_drawn_where_they_lie(service):
     place = Place(point.coordinates, point.refusal_probability, point.harmfulness_logit, None, False)
     session.batch = [
         Asked("b", service.space_name(), {"none": place}),
-        Asked("c", "elsewhere", {"none": place}),
+        Asked("c", "else", {"none": place}),
     ]
     for colour in drawn.COLOURS:
         told, legend, _ = drawn.picture(service, session, "probes", colour)
