@@ -16,7 +16,10 @@ function dressed(figure) {
   layout.hoverlabel = Object.assign({}, layout.hoverlabel,
     {bgcolor: dark ? '#1f2937' : '#ffffff', bordercolor: '#94a3b8',
      font: {size: 12, color: dark ? '#f1f5f9' : '#0f172a'}});
-  if (still.matches) delete layout.transition;
+  // Plotly cannot glide between two and three dimensions, and between many points it takes too long.
+  const turned = drawn && Boolean(host.layout.scene) !== Boolean(layout.scene);
+  const many = figure.data.reduce((sum, trace) => sum + (trace.x?.length || 0), 0) > 800;
+  if (still.matches || turned || many) delete layout.transition;
   // A finger scrolls the page; it does not draw a box.
   if (window.matchMedia('(pointer: coarse)').matches) layout.dragmode = false;
   if (mode) layout.dragmode = mode;
