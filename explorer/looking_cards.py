@@ -33,6 +33,8 @@ class Picked:
     rate: float | None
     answer: str = ""
     verdict: str | None = None
+    ask: str = ""
+    """The key of the button that asks its query; "" where it is its own."""
 
 
 def selection(rows: Sequence[Picked]) -> str:
@@ -47,7 +49,7 @@ def selection(rows: Sequence[Picked]) -> str:
             f"<tr><th scope='row' class='{label}'>{_escape(row.query)}"
             f"<small>{label} · under {_prompt(row.prompt)}</small></th>"
             f"<td class='number'>{refusal}</td><td class='number'>{row.harmfulness:+.2f}</td>"
-            f"<td>{_observed(row)}</td><td>{_button('ask', row.key, text.ASK_OTHERS)}</td></tr>"
+            f"<td>{_observed(row)}</td><td>{_button('ask', row.ask or row.key, text.ASK_OTHERS)}</td></tr>"
         )
     return _table(
         ("query", "refusal<small>probability</small>", "harmfulness<small>logit</small>", "observed", ""),

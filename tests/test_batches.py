@@ -13,7 +13,7 @@ from dro.errors import DataError
 from dro.neighbour_map import MapSettings
 from dro.prompts import resolve
 from dro.states import last_token_states
-from explorer import batches, maps
+from explorer import batches, maps, palette
 from explorer.limits import CLASSROOM, OWN, PUBLIC
 from explorer.session import Asked, Place, Session
 from explorer.tabs import drawn
@@ -143,6 +143,10 @@ def test_what_is_selected_is_told_and_its_query_can_be_asked(service):
     some = list(everything)[:5]
     assert [each.key for each in drawn.picked(service, session, [*some, "x.y.0"])] == some
     first = service.space.anchors.queries[0]
+    assert drawn.query_of(service, session, palette.key("anchor", "gone", 0)) == first
+    assert drawn.query_of(service, session, own.ask) == QUERIES[0]
+    for odd in ("", "x.y.0", "anchor.a.999999", "anchor.a.-1", "past.a.0"):
+        assert drawn.query_of(service, session, odd) is None
     assert len(drawn.found_by_words(service, session, first)) == 1
     assert drawn.found_by_words(service, session, "  ") == []
 

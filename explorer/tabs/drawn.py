@@ -152,8 +152,33 @@ def _add(
     name = key(kind, prompt, index)
     said, verdict = answer or ("", None)
     found[name] = looking_cards.Picked(
-        name, kind, query, prompt, None, place.refusal, place.harmfulness, None, said, verdict
+        name,
+        kind,
+        query,
+        prompt,
+        None,
+        place.refusal,
+        place.harmfulness,
+        None,
+        said,
+        verdict,
+        past_key(query),
     )
+
+
+def query_of(service: Service, session: Session, named: str) -> str | None:
+    """The query behind the key of a button; None where it is no longer there."""
+    kind, _, index = [*named.split("."), "", "", ""][:3]
+    space = service.space
+    if (
+        kind == "anchor"
+        and space is not None
+        and index.isdecimal()
+        and int(index) < len(space.anchors.queries)
+    ):
+        return space.anchors.queries[int(index)]
+    asked = [*session.history, *session.batch]
+    return next((each.query for each in asked if past_key(each.query) == named), None)
 
 
 def found_by_words(service: Service, session: Session, words: str) -> list[str]:
@@ -220,15 +245,14 @@ def openings(session: Session) -> str:
 
 def batch(service: Service, session: Session) -> str:
     """The batch as a table."""
-    name, drawable = focused(session), others(service, session, "batch")
+    name = focused(session)
     rows = []
     for each in session.batch:
         if each.space != service.space_name():
             continue
         said, verdict = each.answers.get(name, ("", None))
-        index = drawable.index(each) if each in drawable else -1
         rows.append(looking_cards.BatchRow(
-            key("batch", name, index), each.query, {p: each.places[p].refusal for p in each.places},
+            past_key(each.query), each.query, {p: each.places[p].refusal for p in each.places},
             {p: each.places[p].harmfulness for p in each.places}, said, verdict,
         ))  # fmt: skip
     asked = [name for name in session.ticked if any(name in each.places for each in session.batch)]

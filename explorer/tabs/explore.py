@@ -18,7 +18,7 @@ from explorer.service import BASE, Service
 from explorer.session import Asked, Place, Session
 from explorer.tabs import comparing, looking
 from explorer.tabs import drawn as pictures
-from explorer.tabs.drawn import past_key, picked, picture
+from explorer.tabs.drawn import past_key, picture
 
 _REDRAW = 0.25
 """Seconds between redraws while answers are written."""
@@ -198,10 +198,10 @@ def build(service: Service) -> Explore:
     def pressed(now: Session, event: gr.EventData) -> str:
         """The query whose button was pressed in a table, to be asked."""
         what, key = live_table.pressed(event._data)
-        rows = picked(service, now, [key]) if what == "ask" else []
-        if not rows:
+        found = pictures.query_of(service, now, key) if what == "ask" else None
+        if found is None:
             raise gr.Error(text.GONE, print_exception=False)
-        return rows[0].query
+        return found
 
     def pinned(now: Session, axes: str, colour: str, event: gr.EventData) -> tuple:
         old = _past(now, event, "pin")
