@@ -297,8 +297,10 @@ def _query(view: Scatter, three: bool) -> dict:
 
 
 def _fade(trace: dict, selected: frozenset[str]) -> None:
-    """Points that are not selected fade, all but those of the queries in hand."""
-    if "customdata" not in trace or trace["type"] != "scatter" or trace["name"] == "your query":
+    """Points that are not selected fade, all but means and the query in hand."""
+    if trace["type"] != "scatter" or trace["name"] == "your query" or trace["name"].startswith("mean"):
+        return
+    if "customdata" not in trace:
         return
     trace["selectedpoints"] = [n for n, row in enumerate(trace["customdata"]) if row[3] in selected]
     trace["unselected"] = {"marker": {"opacity": 0.1}}

@@ -47,12 +47,13 @@ def selection(rows: Sequence[Picked]) -> str:
         refusal = text.NO_PROBE if row.refusal is None else f"{row.refusal:.0%}"
         lines.append(
             f"<tr><th scope='row' class='{label}'>{_escape(row.query)}"
-            f"<small>{label} · under {_prompt(row.prompt)}</small></th>"
+            f"<small>{label} · under {_prompt(row.prompt)}</small>"
+            f"{_button('ask', row.ask or row.key, text.ASK_OTHERS)}</th>"
             f"<td class='number'>{refusal}</td><td class='number'>{row.harmfulness:+.2f}</td>"
-            f"<td>{_observed(row)}</td><td>{_button('ask', row.ask or row.key, text.ASK_OTHERS)}</td></tr>"
+            f"<td>{_observed(row)}</td></tr>"
         )
     return _table(
-        ("query", "refusal<small>probability</small>", "harmfulness<small>logit</small>", "observed", ""),
+        ("query", "refusal<small>probability</small>", "harmfulness<small>logit</small>", "observed"),
         lines, f"{_counted(len(rows), 'point')}. {_summary(rows)}", len(rows),
     )  # fmt: skip
 

@@ -173,14 +173,15 @@ ACROSS, UP = "Across: component", "Up: component"
 CONTOURS = "Density contours"
 FIND, FIND_PLACEHOLDER = "Select by words", "lock, kitchen …"
 CLEAR = "Clear the selection"
-MAP_NEIGHBOURS = "Neighbours (few: detail, many: the whole)"
+MAP_NEIGHBOURS = "Neighbours"
 MAP_DISTANCE = "Least distance"
 MAP_SEED = "Seed"
 MAP_FIT = "Fit the map"
 MAP_FIRST = (
     "UMAP lays out the {count:,} anchors so that neighbours stay neighbours; your questions are then placed "
-    "on it, and move nothing. Choose its settings and fit it: some seconds, and about half a minute more for "
-    "the first one, which is compiled. Until then components 1 and 2 are shown."
+    "on it, and move nothing. Choose its settings (few neighbours show detail, many the whole) and fit "
+    "it: some seconds, and about half a minute more for the first one, which is compiled. Until then "
+    "components 1 and 2 are shown."
 )
 MAP_CAPTION = (
     "UMAP of the anchors, {neighbours} neighbours, least distance {distance:g}, seed {seed}: only "

@@ -30,7 +30,7 @@ class Controls:
     colour: gr.Radio
     pair: list[gr.Dropdown]
     pair_row: gr.Row
-    map_row: gr.Group
+    map_row: gr.Column
     settings: list[Any]
     fit: gr.Button
     progress: gr.HTML
@@ -61,7 +61,7 @@ def controls(service: Service) -> Controls:
                 )
                 for n, label in enumerate((text.ACROSS, text.UP))
             ]
-        with gr.Group(visible=False, elem_id="map-row") as map_row:
+        with gr.Column(visible=False, elem_id="map-row") as map_row:
             with gr.Row():
                 first, free = MapSettings(), service.limits.maps
                 settings: list[Any] = [
@@ -71,7 +71,7 @@ def controls(service: Service) -> Controls:
                               interactive=free),
                     gr.Number(first.seed, label=text.MAP_SEED, precision=0, min_width=80, interactive=free),
                 ]  # fmt: skip
-                fit = gr.Button(text.MAP_FIT, variant="primary", min_width=100, elem_id="fit-map")
+            fit = gr.Button(text.MAP_FIT, variant="primary", size="sm", elem_id="fit-map")
             progress = gr.HTML(elem_id="map-progress")
         colour = gr.Radio(list(text.COLOURS), value="class", label=text.COLOUR, elem_id="colour")
         with gr.Accordion(text.MORE, open=False):
@@ -106,7 +106,7 @@ def wire(
         return drawn.picture(service, now, axes, colour)
 
     def change_view(now: Session, ticked: list[str], axes: str, colour: str) -> tuple:
-        rows = gr.Row(visible=axes == "pair"), gr.Group(visible=axes == "umap")
+        rows = gr.Row(visible=axes == "pair"), gr.Column(visible=axes == "umap")
         return (*redraw(now, ticked, axes, colour), *rows)
 
     def change_pair(now: Session, ticked: list[str], axes: str, colour: str, across: Any, up: Any) -> tuple:
