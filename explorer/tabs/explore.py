@@ -205,8 +205,9 @@ def build(service: Service) -> Explore:
 
     def pinned(now: Session, axes: str, colour: str, event: gr.EventData) -> tuple:
         old = _past(now, event, "pin")
-        if old is not None:
-            now.pin(old)
+        if old is None:
+            return (gr.skip(),) * 6
+        now.pin(old)
         return now, *picture(service, now, axes, colour), *pictures.history(service, now)
 
     def back(now: Session, axes: str, colour: str, event: gr.EventData) -> tuple:
@@ -258,7 +259,8 @@ def build(service: Service) -> Explore:
     past.tab.select(lambda now: pictures.history(service, now), session, pasts, **QUICK)
     for each in pasts:
         each.press(pinned, [session, axes, colour], [session, *drawn, *pasts], **QUICK)
-    again = past.table.press(back, [session, axes, colour], [query, *outputs, reveal, *pasts], **QUICK)
+    again = past.table.press(back, [session, axes, colour], [query, *outputs, reveal, *pasts], js=_VEIL,
+                             **QUICK)  # fmt: skip
     again.success(lambda now: comparing.look(service, now), session, compare.looked, **QUICK)
     return Explore(query, prompts, chosen, outputs, then_catch_up)
 
