@@ -74,7 +74,8 @@ def fit(
     """Fit a map on coordinates (n, m).
 
     progress: told the share that is done. checkpoint: called between steps of the layout; may raise to stop.
-    The same coordinates and settings give the same map on one machine.
+    epochs: of the layout, thirty or more: `transform` takes a third of them. The same coordinates and
+    settings give the same map on one machine.
 
     Raises
     ------

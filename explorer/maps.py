@@ -75,7 +75,7 @@ class Maps:
             if not self._compiled:
                 job.phase = "compiling"  # beside the model: it takes one core, and no turn
                 rows = np.random.default_rng(0).normal(size=(40, 4))
-                fit(rows, MapSettings(5), epochs=2)(rows + 0.5)
+                fit(rows, MapSettings(5), epochs=30)(rows + 0.5)
                 self._compiled = True
             job.phase = "waiting"
             with self._turns.worker():

@@ -94,7 +94,7 @@ def test_a_batch_a_lasso_a_map_and_every_view_in_one_plot(page):
     expect(page.locator("#batch-progress")).to_contain_text("20 placed", timeout=ANSWERS)
     expect(page.locator("#batch-table tbody tr")).to_have_count(20)
     crosses = "h => document.querySelector(h).data.find(t => t.name === 'batch').x.length"
-    assert page.evaluate(crosses, PLOT) == 20
+    page.wait_for_function(f"h => ({crosses})(h) === 20", arg=PLOT, timeout=20_000)
 
     # A lasso around the middle: the side table; the selection outlives every change of view and colour.
     page.locator("#space-plot button.lasso").click()

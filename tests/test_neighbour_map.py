@@ -55,7 +55,7 @@ def test_it_stops_when_asked(monkeypatch):
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        fit(GROUPS, SETTINGS, checkpoint=stop, epochs=20)
+        fit(GROUPS, SETTINGS, checkpoint=stop, epochs=30)
     calls = []
 
     def stop_later():
