@@ -266,7 +266,7 @@ def _moves(view: Scatter, three: bool) -> dict:
     }
     if three:
         return _trace(True, line, mode="lines", **options)
-    marker = {"symbol": "arrow", "angleref": "previous", "size": [0, 13, 0] * len(view.moves), "standoff": 9,
+    marker = {"symbol": "arrow", "angleref": "previous", "size": [0, 13, 0] * len(view.moves),
               "color": QUERY, "line": {"width": 0.8, "color": "#222222"}}  # fmt: skip
     return _trace(False, line, mode="lines+markers", marker=marker, **options)
 

@@ -32,15 +32,15 @@ def ladder(rungs: Sequence[Rung], base: str, query: str) -> go.Figure:
     names = [f"{number + 1}" for number in range(len(ordered))]
     logits = np.array([rung.logit for rung in ordered])
     figure = go.Figure()
-    moves = np.full((len(ordered) * 3, 2), np.nan)
+    moves = np.full((max(0, len(ordered) - 1) * 3, 2), np.nan)  # an arrow of no length cannot be drawn
     rows: list[str | None] = [None] * len(moves)
     if len(ordered):
-        moves[0::3, 0], moves[1::3, 0] = logits[0], logits
-        rows[0::3], rows[1::3] = names, names
+        moves[0::3, 0], moves[1::3, 0] = logits[0], logits[1:]
+        rows[0::3], rows[1::3] = names[1:], names[1:]
     figure.add_trace(go.Scatter(
         x=numbers(moves[:, 0]), y=rows, mode="lines+markers", hoverinfo="skip", showlegend=False,
         name="shift", line={"color": QUERY, "width": 2},
-        marker={"symbol": "arrow", "angleref": "previous", "size": [0, 13, 0] * len(ordered), "standoff": 9,
+        marker={"symbol": "arrow", "angleref": "previous", "size": [0, 13, 0] * (len(moves) // 3),
                 "color": QUERY},
     ))  # fmt: skip
     for kind, colour, symbol in (("harmful", HARMFUL, "square"), ("harmless", HARMLESS, "square-open")):

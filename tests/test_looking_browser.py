@@ -51,7 +51,7 @@ def page(address):
     faults = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        made = browser.new_page(viewport={"width": 1280, "height": 800})
+        made = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
         made.on("pageerror", lambda error: faults.append(f"page error: {error}"))
         made.on("console", lambda m: faults.append(f"console: {m.text}") if m.type == "error" else None)
         made.on("request", lambda r: None if _stays(r.url, address) else faults.append(f"left: {r.url}"))
@@ -98,6 +98,7 @@ def test_a_batch_a_lasso_a_map_and_every_view_in_one_plot(page):
 
     # A lasso around the middle: the side table; the selection outlives every change of view and colour.
     page.locator("#space-plot button.lasso").click()
+    page.locator(PLOT).evaluate("node => node.scrollIntoView({block: 'center'})")
     left, top, width, height = page.evaluate(_LASSO)
     corners = [(0.3, 0.3), (0.7, 0.3), (0.7, 0.7), (0.3, 0.7), (0.3, 0.32)]
     places = [(left + width * x, top + height * y) for x, y in corners]
