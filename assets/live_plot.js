@@ -2,6 +2,8 @@
 // A figure may bring frames ({traces, data}), the number of the one it shows, and the milliseconds of a
 // glide: the event `frame` with another number (and other milliseconds) glides there, in the browser alone.
 const host = element.querySelector('.live-plot');
+const lasso = element.querySelector('button.lasso');
+let mode = null;  // what a drag does where a visitor chose it; null: what the figure says
 const still = window.matchMedia('(prefers-reduced-motion: reduce)');
 let drawn = false, busy = false, again = false;
 let frames = [], glideTime = 0, at = null, wanted = null, gliding = false;
@@ -14,9 +16,14 @@ function dressed(figure) {
   layout.hoverlabel = Object.assign({}, layout.hoverlabel,
     {bgcolor: dark ? '#1f2937' : '#ffffff', bordercolor: '#94a3b8',
      font: {size: 12, color: dark ? '#f1f5f9' : '#0f172a'}});
-  if (still.matches) delete layout.transition;
+  // Plotly cannot glide between two and three dimensions, and between many points it takes too long.
+  const turned = drawn && Boolean(host.layout.scene) !== Boolean(layout.scene);
+  const many = figure.data.reduce((sum, trace) => sum + (trace.x?.length || 0), 0) > 800;
+  if (still.matches || turned || many) delete layout.transition;
   // A finger scrolls the page; it does not draw a box.
   if (window.matchMedia('(pointer: coarse)').matches) layout.dragmode = false;
+  if (mode) layout.dragmode = mode;
+  layout.selections = [];  // the points stay selected; the outline belongs to the view it was drawn in
   // uirevision does not keep a 3-D camera through Plotly.react.
   const old = (drawn && host.layout) || {};
   for (const key of Object.keys(old))
@@ -37,12 +44,18 @@ async function render() {
       'toggleSpikelines', 'zoom2d', 'pan2d', 'zoom3d', 'pan3d', 'orbitRotation', 'tableRotation',
       'hoverClosest3d', 'resetCameraLastSave3d']};
   await Plotly.react(host, figure.data, dressed(figure), config);
+  if (lasso) lasso.disabled = Boolean(figure.layout.scene);
   if (drawn) return;
   drawn = true;
   host.on('plotly_click', event => {
     const point = event.points[0];
-    trigger('point_click', {customdata: point.customdata ?? null});
+    trigger('point_click', {customdata: point.customdata ?? null, more: Boolean(event.event?.shiftKey)});
   });
+  if (lasso) {
+    const tell = points => trigger('points_select', {keys: points.map(p => p.customdata?.[3]).filter(Boolean)});
+    host.on('plotly_selected', event => { if (event) tell(event.points); });
+    host.on('plotly_deselect', () => tell([]));
+  }
   new ResizeObserver(() => { if (element.offsetParent) Plotly.Plots.resize(host); }).observe(element);
   new MutationObserver(draw).observe(document.body, {attributeFilter: ['class']});
 }
@@ -114,6 +127,81 @@ async function draw() {
     do { again = false; await render(); await new Promise(done => setTimeout(done, 220)); } while (again);
   } finally { busy = false; }
 }
+
+if (lasso) lasso.addEventListener('click', () => {
+  mode = mode ? null : 'lasso';
+  lasso.setAttribute('aria-pressed', mode ? 'true' : 'false');
+  const usual = window.matchMedia('(pointer: coarse)').matches ? false : 'zoom';
+  if (drawn) Plotly.relayout(host, {dragmode: mode || usual});
+});
+
+// Downloads: made here, from what is drawn; nothing is asked of the server but plotly itself, which is there.
+function onPaper() {  // dark letters on white, whatever the page looks like
+  const layout = Object.assign({}, host.layout, {paper_bgcolor: '#ffffff', plot_bgcolor: '#ffffff'});
+  layout.font = Object.assign({}, layout.font, {color: '#1f2937'});
+  for (const key of ['transition', 'width', 'height']) delete layout[key];
+  return {data: host.data, layout};
+}
+
+function plain(told) {  // a label as it was typed: labels are html
+  const area = document.createElement('textarea');
+  area.innerHTML = String(told ?? '').replace(/<br>/g, ' ');
+  return area.value;
+}
+
+function cell(value) {
+  if (typeof value === 'number') return String(value);
+  let told = plain(value);
+  if (/^[=+\-@\t\r\n＝＋－＠]/.test(told)) told = `'${told}`;  // a spreadsheet would run it as a formula
+  return /[",\r\n]/.test(told) ? `"${told.replaceAll('"', '""')}"` : told;
+}
+
+function table() {
+  const name = key => plain(host.layout[key]?.title?.text ?? host.layout.scene?.[key]?.title?.text ?? key[0]);
+  const deep = host.data.some(trace => trace.z && trace.type === 'scatter3d');
+  const head = ['group', name('xaxis'), name('yaxis'), ...(deep ? [name('zaxis')] : []), 'label', 'details'];
+  const rows = [head];
+  for (const trace of host.data) {
+    if (trace.type === 'contour' || trace.visible === false || !trace.x) continue;
+    for (let n = 0; n < trace.x.length; n++) {
+      if (trace.x[n] === null || trace.y?.[n] === null) continue;
+      const label = Array.isArray(trace.text) ? trace.text[n] : '';
+      const details = [trace.customdata?.[n] ?? ''].flat();
+      rows.push([trace.name ?? '', trace.x[n], trace.y?.[n] ?? '', ...(deep ? [trace.z?.[n] ?? ''] : []), label, ...details]);
+    }
+  }
+  return '\ufeff' + rows.map(row => row.map(cell).join(',')).join('\r\n') + '\r\n';
+}
+
+async function standAlone() {
+  const source = await (await fetch([...document.scripts].find(s => s.src.endsWith('plotly.min.js')).src)).text();
+  const open = '<' + 'script>', close = '<' + '/script>';  // this text stands in a script of the page itself
+  const script = source.replaceAll(close.slice(0, -1), '<\\/' + 'script');
+  const figure = JSON.stringify(onPaper()).replaceAll('<', '\\u003c');
+  const title = document.createElement('i');
+  title.textContent = host.getAttribute('aria-label');
+  return `<!doctype html><html lang='en'><meta charset='utf-8'><title>${title.innerHTML}</title>` +
+    `<div id='plot' style='height:96vh'></div>${open}${script}${close}` +
+    `${open}const figure = ${figure}; Plotly.newPlot('plot', figure.data, figure.layout, {responsive: true});${close}</html>`;
+}
+
+function save(content, kind, filename) {
+  const link = Object.assign(document.createElement('a'), {download: filename,
+    href: URL.createObjectURL(new Blob([content], {type: `${kind};charset=utf-8`}))});
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}
+
+element.addEventListener('click', async event => {
+  const kind = event.target.closest?.('button[data-take]')?.dataset.take;
+  if (!kind || !drawn) return;
+  const filename = element.querySelector('[data-file]')?.dataset.file || 'figure';
+  if (kind === 'csv') save(table(), 'text/csv', `${filename}.csv`);
+  else if (kind === 'html') save(await standAlone(), 'text/html', `${filename}.html`);
+  else await Plotly.downloadImage(onPaper(), {format: kind, filename, width: host.clientWidth,
+    height: host.clientHeight, scale: kind === 'png' ? 2 : 1});
+  event.target.closest('details').open = false;
+});
 
 watch('value', draw);
 draw();

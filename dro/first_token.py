@@ -60,6 +60,22 @@ def favoured(model: ChatModel, direction: np.ndarray, count: int = 10) -> list[s
 
 
 @torch.no_grad()
+def likeliest(
+    model: ChatModel, states: np.ndarray | torch.Tensor, count: int = 10
+) -> list[list[tuple[str, float]]]:
+    """For each state (n, d_model), after the final norm: the `count` likeliest next tokens as text, with
+    their probabilities, the likeliest first."""
+    head = model.model.get_output_embeddings()
+    given = torch.as_tensor(states).to(device=head.weight.device, dtype=head.weight.dtype)
+    found = []
+    for start in range(0, len(given), _AT_ONCE):
+        best = head(given[start : start + _AT_ONCE]).float().softmax(dim=-1).topk(count, dim=-1)
+        for tokens, values in zip(best.indices.tolist(), best.values.tolist(), strict=True):
+            found.append([(model.tokenizer.decode([t]), p) for t, p in zip(tokens, values, strict=True)])
+    return found
+
+
+@torch.no_grad()
 def mass(model: ChatModel, states: np.ndarray | torch.Tensor, openings: Openings) -> np.ndarray:
     """Σ over tokens t of P(t | state) · share of refusals among answers opened by t.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from explorer import text
+from explorer.palette import PROMPT_SHAPES, PROMPTS, Colour
 from explorer.views import Scatter
 
 _MARKS = {"pass": "✓", "weak": "~", "fail": "✗"}
@@ -26,29 +27,49 @@ class Row:
     verdict: str | None = None
 
 
-def legend(faint: str | None, focus: str | None, by_refusal: bool = False, unasked: bool = False) -> str:
+def legend(
+    faint: str | None, focus: str | None, colour: Colour = "class", unasked: bool = False,
+    prompts: Sequence[str] = (),
+) -> str:  # fmt: skip
     """What the colours and shapes of the cloud mean."""
-    parts = [
-        f'<span class="key"><i class="dot harmful"></i>{"f_r above 0" if by_refusal else "harmful"}</span>',
-        f'<span class="key"><i class="dot harmless"></i>{"f_r below 0" if by_refusal else "harmless"}</span>',
-        '<span class="key"><i class="shape">◆</i>refused</span>',
-        '<span class="key"><i class="shape">●</i>answered</span>',
-        '<span class="key"><i class="shape">■</i>group mean</span>',
-        '<span class="key"><i class="query">★</i>your question</span>',
-    ]
-    if unasked:
-        parts.append('<span class="key"><i class="shape">○</i>answers not sampled</span>')
-    if focus:
+    parts = []
+    if colour == "verdict":
+        shapes = [("◆", "refused", "refused"), ("●", "answered", "answered")]
+        parts += [_key(f"<i class='{kind}'>{sign}</i>{label}") for sign, kind, label in shapes]
+    elif colour == "prompt":
+        signs = dict(zip(PROMPT_SHAPES, "●◆▲⬟▼⬢", strict=True))
+        for number, name in enumerate(prompts):
+            sign = signs[PROMPT_SHAPES[(number + number // len(PROMPTS)) % len(PROMPT_SHAPES)]]
+            mark = f"<i style='color:{PROMPTS[number % len(PROMPTS)]};font-style:normal'>{sign}</i>"
+            parts.append(_key(f"{mark}{_prompt(name)}"))
+    elif colour == "refusal":
+        parts.append(_key("0%<i class='scale'></i>100% refusal<i class='shape'>◆</i>50% or more"))
+    if colour == "class":
+        parts += [_key('<i class="dot harmful"></i>harmful'), _key('<i class="dot ring"></i>harmless')]
+        parts += [_key('<i class="shape">◆◇</i>refused'), _key('<i class="shape">●○</i>answered')]
+    else:
+        parts += [
+            _key('<i class="shape">●</i>harmful, filled'),
+            _key('<i class="shape">○</i>harmless, a ring'),
+        ]
+    parts += [_key('<i class="shape">■</i>group mean'), _key('<i class="query">★</i>your question')]
+    if unasked and colour in ("class", "verdict"):
+        parts.append(_key('<i class="shape">▲</i>answers not sampled'))
+    if focus and colour != "prompt":
         told = f"cloud: <b>{_escape(focus)}</b>"
         if faint:
             told += f" over <span class='faint'>{_escape(faint)}</span> (faint)"
-        parts.append(f'<span class="key">{told}</span>')
+        parts.append(_key(told))
     return f'<div class="legend">{"".join(parts)}</div>'
+
+
+def _key(told: str) -> str:
+    return f'<span class="key">{told}</span>'
 
 
 def caption(view: Scatter | None) -> str:
     """What the drawn boundary hides, in words."""
-    if view is None or view.arrow is None:
+    if view is None or (view.arrow is None and view.boundary is None):
         return '<p class="caption">This space has no refusal direction.</p>' if view else ""
     if view.axes == "three":
         return '<p class="caption">The purple arrow is the refusal direction. Drag to turn.</p>'

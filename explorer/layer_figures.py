@@ -21,10 +21,10 @@ from explorer.figures import (
     HARMFUL,
     HARMLESS,
     REFUSED,
-    _base,
-    _list,
     _short,
-    _wrapped,
+    axis_base,
+    numbers,
+    wrapped,
 )
 from explorer.layer_views import CHANCE, RANGES, Morph, Readable
 
@@ -44,7 +44,7 @@ def morph(view: Morph, layer: int, words: list[str]) -> str:
         kind = "harmful" if harmful else "harmless"
         data = [
             [
-                _wrapped(view.queries[r]),
+                wrapped(view.queries[r]),
                 f"refused in {view.refused[r]:.0%} of its answers",
                 html.escape(view.prompts[r]),
             ]
@@ -72,7 +72,7 @@ def morph(view: Morph, layer: int, words: list[str]) -> str:
         mode="lines", hoverinfo="skip", showlegend=False, name="refusal direction",
         line={"color": DIRECTION, "width": 4, "simplify": False},
     ))  # fmt: skip
-    figure.update_layout(_base("layers"), showlegend=False, meta=words)
+    figure.update_layout(axis_base("layers"), showlegend=False, meta=words)
     for axis, bounds in zip(("xaxis", "yaxis"), RANGES, strict=True):
         figure.update_layout({axis: {"range": bounds, "showticklabels": False, "ticks": "", "title": None}})
     figure.update_layout(margin={"l": 8, "r": 8, "t": 8, "b": 8})
@@ -112,7 +112,7 @@ def chart(view: Readable, layer: int) -> str:
         figure.add_trace(go.Scatter(
             mode="lines", hoverinfo="skip", showlegend=False, line={"color": "#c98a04", "width": 3},
         ), row, 1)  # fmt: skip
-    base = {key: value for key, value in _base("layers-chart").items() if key not in ("xaxis", "yaxis")}
+    base = {key: value for key, value in axis_base("layers-chart").items() if key not in ("xaxis", "yaxis")}
     flat = {"orientation": "h", "x": 0, "font": {"size": 12}, "bgcolor": "rgba(0,0,0,0)"}
     figure.update_layout(
         base, hovermode="x unified", dragmode=False,
@@ -138,7 +138,7 @@ def _morph_frame(view: Morph, layer: int) -> dict[str, Any]:
              _arrow(view.tips[layer])]  # fmt: skip
     return {
         "traces": list(range(len(parts))),
-        "data": [{"x": _list(part[:, 0]), "y": _list(part[:, 1])} for part in parts],
+        "data": [{"x": numbers(part[:, 0]), "y": numbers(part[:, 1])} for part in parts],
     }
 
 
@@ -166,7 +166,7 @@ def _with_frames(figure: go.Figure, layer: int, frames: list[dict[str, Any]], gl
 
 def _line(layers, values, name, colour, dash="solid", spans=None, size=0):  # fmt: skip
     return go.Scatter(
-        x=layers, y=_list(values), name=name, mode="lines+markers" if size else "lines",
+        x=layers, y=numbers(values), name=name, mode="lines+markers" if size else "lines",
         customdata=[[span, k] for k, span in zip(layers, spans or [""] * len(layers), strict=True)],
         line={"color": colour, "width": 2.5, "dash": dash}, marker={"size": size, "color": colour},
         hovertemplate="%{y:.2f}%{customdata[0]}",
@@ -175,7 +175,7 @@ def _line(layers, values, name, colour, dash="solid", spans=None, size=0):  # fm
 
 def _band(layers, values, colour):  # fmt: skip
     return go.Scatter(
-        x=[*layers, *reversed(layers)], y=[*_list(values[:, 2]), *_list(values[::-1, 1])], fill="toself",
+        x=[*layers, *reversed(layers)], y=[*numbers(values[:, 2]), *numbers(values[::-1, 1])], fill="toself",
         fillcolor=_faded(colour, 0.18), line={"width": 0}, mode="lines", hoverinfo="skip", showlegend=False,
     )  # fmt: skip
 

@@ -21,6 +21,7 @@ class Limits:
     answer_tokens: longest answer. questions, questions_each: waiting for the model.
     loading: visitors may load another model; models: only these (None: any). fitting: they may fit a space,
         and read a model's layers.
+    batch: queries of one batch. maps: visitors may choose the settings of a map.
     followers: programs that follow a run. tick: seconds between a page's looks.
     sessions: visitors whose page is remembered. patience: seconds after which a run gets a step in.
     """
@@ -41,6 +42,8 @@ class Limits:
     loading: bool = True
     models: tuple[str, ...] | None = None
     fitting: bool = True
+    batch: int = 200
+    maps: bool = True
     followers: int = 64
     tick: float = 1.0
     sessions: int = 500
@@ -66,11 +69,11 @@ OWN = Limits()
 CLASSROOM = Limits(
     "classroom", presets=("quick",), most_steps=60, most_batch=32, waiting_runs=4, runs_each=1, owned=True,
     most_queries=120, evaluations=2, evaluations_each=1, answer_tokens=64, questions=96, questions_each=8,
-    loading=False, fitting=False, tick=3.0, patience=8.0,
+    loading=False, fitting=False, batch=40, maps=False, tick=3.0, patience=8.0,
 )  # fmt: skip
 PUBLIC = replace(
     CLASSROOM, name="public", loading=True, models=(), waiting_runs=2, most_queries=60, questions=64,
-    questions_each=4, followers=32, sessions=200,
+    questions_each=4, batch=20, followers=32, sessions=200,
 )  # fmt: skip
 
 

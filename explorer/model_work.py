@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from dro.prompts import SafetyPrompt
-from dro.space import Point
 from explorer.loading import Loaded
 
 
@@ -15,8 +15,8 @@ class ModelWork:
     def __init__(self, loaded: Loaded, check_same: Callable[[Loaded], None]) -> None:
         self.loaded, self._check_same = loaded, check_same
 
-    def place(self, asked: Sequence[tuple[SafetyPrompt, str]]) -> list[Point]:
-        """Where each query lies under its prompt, in one pass."""
+    def place(self, asked: Sequence[tuple[SafetyPrompt, str]]) -> list[Any]:
+        """Where each query lies under its prompt, a Point each, in one pass."""
         from dro.states import states_of
 
         self._check_same(self.loaded)
@@ -41,3 +41,16 @@ class ModelWork:
         for told in stream_asked(self.loaded.model, asked, decoding, self.loaded.prefixes, longest, wanted):
             self._check_same(self.loaded)
             yield told
+
+
+class OpeningsWork(ModelWork):
+    """What an answer is likely to begin with, instead of where its query lies."""
+
+    def place(self, asked: Sequence[tuple[SafetyPrompt, str]]) -> list[Any]:
+        """The likeliest first tokens of each answer, in one pass."""
+        from dro.first_token import likeliest
+        from dro.states import states_of
+
+        self._check_same(self.loaded)
+        states = states_of(self.loaded.model, asked, self.loaded.prefixes)
+        return likeliest(self.loaded.model, states)

@@ -16,6 +16,7 @@ from dro.data import QuerySet, check_query
 from dro.errors import DataError, DroError
 from dro.layers import Layers
 from dro.models import Precision
+from dro.neighbour_map import MapSettings
 from dro.prompts import STANDARD, SafetyPrompt, available, resolve
 from dro.recipes import Config
 from dro.refusal import PHRASES, judge
@@ -25,7 +26,8 @@ from explorer.desk import Desk, Ticket, waiting_text
 from explorer.evaluations import Evaluation, expected_seconds, start
 from explorer.limits import OWN, Limits
 from explorer.loading import Loaded, Loading, Stage
-from explorer.model_work import ModelWork
+from explorer.maps import MapJob, Maps
+from explorer.model_work import ModelWork, OpeningsWork
 from explorer.packages import package
 from explorer.runs import PRESETS, Run, Runs
 from explorer.turns import Turns, Visitor
@@ -56,6 +58,8 @@ class Service:
         self._desk = Desk(self._turns, limits.questions, limits.questions_each)
         self._loading = Loading(self._turns, limits)
         self._work: ModelWork | None = None
+        self._openings: OpeningsWork | None = None
+        self._maps = Maps(self._turns, limits)
         self._followers = threading.Semaphore(limits.followers)
         self._preview = self._loading.preview(model, precision)
         self._preview_layers = self._loading.preview_layers(self._preview, precision)
@@ -158,8 +162,11 @@ class Service:
             return [n for n in STANDARD if self.space is None or n in self.space.anchors.conditions]
         return [*available(loaded.model), *(loaded.runs.usable() if loaded.runs else ())]
 
-    def geometry(self) -> views.Geometry | None:
-        """The space as pictures need it; None while there is none."""
+    def geometry(
+        self, pair: tuple[int, int] = (0, 1), settings: MapSettings | None = None
+    ) -> views.Geometry | None:
+        """The space as pictures need it; None while there is none. pair: components of the axes "pair".
+        settings: of the map, where one is wanted that is there."""
         space = self.space
         if space is None:
             return None
@@ -167,8 +174,16 @@ class Service:
         return views.Geometry(
             space.harmfulness.weight, space.harmfulness.bias,
             None if refusal is None else refusal.weight, 0.0 if refusal is None else refusal.bias,
-            space.projection.explained, space.anchors.coordinates,
+            space.projection.explained, space.anchors.coordinates, pair,
+            None if settings is None else self._maps.get(space, settings),
         )  # fmt: skip
+
+    def start_map(self, settings: MapSettings) -> MapJob:
+        """Fit a map of the space in the background, or find the one that is there."""
+        space = self.space
+        if space is None:
+            raise DroError(f"{self.stage.text}.", text.WAIT)
+        return self._maps.start(space, settings)
 
     def clouds(self, names: Sequence[str]) -> list[views.Cloud]:
         """The anchors under those of the prompts that they are known under, in order."""
@@ -204,8 +219,7 @@ class Service:
     def points(self, query: str, prompts: Sequence[str]) -> list[Point]:
         """Where `query` lies under each prompt."""
         ticket = self.place(query, prompts)
-        for _ in self._desk.follow(ticket):
-            pass
+        self.wait(ticket)
         return list(ticket.told)
 
     def place(self, query: str, prompts: Sequence[str]) -> Ticket:
@@ -213,6 +227,32 @@ class Service:
         check_query(query)
         loaded = self._with_space()
         return self._desk.join(self._ticket(loaded, query, prompts))
+
+    def ask(self, query: str, prompts: Sequence[str], max_tokens: int) -> Ticket:
+        """Put a query into the line to be answered; its `told` become (answer, ended)."""
+        check_query(query)
+        most = min(_whole("max_tokens", max_tokens, 1, 2**31), self.limits.answer_tokens)
+        return self._desk.join(self._ticket(self._need(), query, prompts, most))
+
+    def wait(self, ticket: Ticket) -> None:
+        """Until a question is done with; raises what went wrong."""
+        for _ in self._desk.follow(ticket):
+            pass
+
+    def leave(self, ticket: Ticket) -> None:
+        """Nobody waits for this question any more."""
+        self._desk.leave(ticket)
+
+    def openings(self, query: str, prompts: Sequence[str]) -> list[list[tuple[str, float]]]:
+        """The ten likeliest first tokens of the answer under each prompt, with their probabilities."""
+        check_query(query)
+        loaded = self._need()
+        ticket = self._ticket(loaded, query, prompts)
+        if self._openings is None or self._openings.loaded is not loaded:
+            self._openings = OpeningsWork(loaded, self._check_same)
+        ticket.work = self._openings
+        self.wait(self._desk.join(ticket))
+        return list(ticket.told)
 
     def lines(self, ticket: Ticket) -> Iterator[str]:
         """Place in the line and expected time, in words, while a query waits; ends when it is placed."""

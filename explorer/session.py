@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+MOST_REMEMBERED = 40
+"""Queries of a session's history; pinned ones stay."""
+MOST_PINNED = 8
+
 
 @dataclass(frozen=True)
 class Place:
@@ -17,13 +21,40 @@ class Place:
     beyond: bool
 
 
+Answer = tuple[str, str | None]
+"""Text so far, and the verdict, or None while it is written."""
+
+
+@dataclass(eq=False)
+class Asked:
+    """One query, and what was told about it; shared between the page and its history."""
+
+    query: str
+    space: str
+    places: dict[str, Place] = field(default_factory=dict)
+    answers: dict[str, Answer] = field(default_factory=dict)
+    pinned: bool = False
+
+
+@dataclass
+class Looking:
+    """How the plot is looked at. pair: components of the axes "pair". map: neighbours, least distance and
+    seed of the map that was fitted, or None. selected: keys of points.
+    """
+
+    pair: tuple[int, int] = (0, 1)
+    contours: bool = False
+    map: tuple[int, float, int] | None = None
+    selected: list[str] = field(default_factory=list)
+
+
 @dataclass
 class Session:
     """One visitor's page.
 
     ticked: prompts in the order in which they were ticked; the last one is in focus.
-    space: name of the space that places belong to. places, answers: by prompt; an answer is
-    (text so far, verdict or None while it is written). own: prompts of the visitor's own.
+    space: name of the space that places belong to. places, answers: by prompt. own: prompts of the
+    visitor's own. history: newest last. batch: queries that were asked together.
     """
 
     ticked: list[str] = field(default_factory=list)
@@ -31,9 +62,16 @@ class Session:
     space: str = ""
     query: str = ""
     places: dict[str, Place] = field(default_factory=dict)
-    answers: dict[str, tuple[str, str | None]] = field(default_factory=dict)
+    answers: dict[str, Answer] = field(default_factory=dict)
     turn: int = 0
     """Grows with every new question and every new writer, so that an older one knows to stop."""
+    looking: Looking = field(default_factory=Looking)
+    history: list[Asked] = field(default_factory=list)
+    batch: list[Asked] = field(default_factory=list)
+    openings: dict[str, list[tuple[str, float]]] = field(default_factory=dict)
+    """By prompt: the likeliest first tokens of the answer, as far as somebody wanted to see them."""
+    batch_turn: int = 0
+    """Grows with every batch that is begun or stopped."""
 
     def tick(self, names: Sequence[str]) -> None:
         """Take over what is ticked now, keeping the order in which it was ticked."""
@@ -41,10 +79,31 @@ class Session:
         self.ticked = kept + [name for name in names if name not in kept]
 
     def ask(self, query: str, space: str) -> None:
-        """Begin a new query: what was told about the last one is forgotten."""
+        """Begin a new query: what was told about the last one stays in the history."""
         self.query, self.space = query, space
-        self.places, self.answers = {}, {}
+        self.places, self.answers, self.openings = {}, {}, {}
         self.turn += 1
+        if not query:
+            return
+        pinned = any(old.pinned for old in self.history if old.query == query)
+        self.history = [old for old in self.history if old.query != query]
+        self.history.append(Asked(query, space, self.places, self.answers, pinned))
+        for old in [each for each in self.history if not each.pinned][:-MOST_REMEMBERED]:
+            self.history.remove(old)
+
+    def recall(self, old: Asked) -> None:
+        """Go back to a query of the history, with all that was told about it."""
+        self.query, self.space, self.places, self.answers = old.query, old.space, old.places, old.answers
+        self.openings = {}
+        self.turn += 1
+
+    def pin(self, old: Asked) -> None:
+        """Pin a query of the history, or let it go; at most MOST_PINNED are pinned."""
+        old.pinned = not old.pinned and len(self.pins()) < MOST_PINNED
+
+    def pins(self) -> list[Asked]:
+        """Pinned queries, oldest first."""
+        return [old for old in self.history if old.pinned]
 
     @property
     def missing(self) -> list[str]:

@@ -32,14 +32,7 @@ OWN = "A prompt of your own, answer length"
 OWN_PLACEHOLDER = "You are a careful assistant who …"
 OWN_ADD = "Add"
 ASK = "Ask"
-AXES = "Axes"
-AXES_CHOICES = (
-    ("components 1, 2", "components"),
-    ("refusal × harmfulness", "probes"),
-    ("components 1–3", "three"),
-)
 COLOUR = "Colour"
-COLOUR_CHOICES = (("harmful, harmless", "class"), ("refusal logit f_r", "refusal"))
 LENGTH = "Answer length (tokens)"
 REVEAL = "Show the answers"
 HIDDEN = "hidden: the probe takes the question to be harmful"
@@ -160,3 +153,84 @@ LOAD = "Load"
 FIT = "Fit its space"
 CANCEL = "Stop fitting"
 HEALTH = "How far to trust this space"
+
+# Looking and comparing
+VIEW = "View"
+VIEW_CHOICES = (
+    ("components 1, 2", "components"),
+    ("any two", "pair"),
+    ("refusal × harmfulness", "probes"),
+    ("3-D", "three"),
+    ("UMAP", "umap"),
+)
+COLOURS = (
+    ("harmful, harmless", "class"),
+    ("refused, answered", "verdict"),
+    ("prompt", "prompt"),
+    ("refusal probability", "refusal"),
+)
+ACROSS, UP = "Across: component", "Up: component"
+CONTOURS = "Density contours"
+FIND, FIND_PLACEHOLDER = "Select by words", "lock, kitchen …"
+CLEAR = "Clear the selection"
+MAP_NEIGHBOURS = "Neighbours"
+MAP_DISTANCE = "Least distance"
+MAP_SEED = "Seed"
+MAP_FIT = "Fit the map"
+MAP_FIRST = (
+    "UMAP lays out the {count:,} anchors so that neighbours stay neighbours; your questions are then placed "
+    "on it, and move nothing. Choose its settings (few neighbours show detail, many the whole) and fit "
+    "it: some seconds, and about half a minute more for the first one, which is compiled. Until then "
+    "components 1 and 2 are shown."
+)
+MAP_CAPTION = (
+    "UMAP of the anchors, {neighbours} neighbours, least distance {distance:g}, seed {seed}: only "
+    "neighbourhoods mean something here; distances, directions and averages do not."
+)
+MAP_PHASES = {
+    "waiting": "Waiting for a turn",
+    "compiling": "Compiling UMAP, once for this server",
+    "fitting": "Fitting the map",
+}
+SELECT_FIRST = "Nothing is selected: click a point, or draw a lasso around several."
+ASK_OTHERS = "Ask under the ticked prompts"
+EVERY_PROMPT = "Under every prompt"
+COMPARE_FIRST = "Ask a question first: it is then compared under the prompts that are ticked."
+ALIGNED = (
+    "Against the answer under {base}: <ins>words that it does not have</ins>, "
+    "<del>words that only it has</del>."
+)
+OPENINGS = "First tokens"
+OPENINGS_NOTE = (
+    "The ten likeliest first tokens of the answer, from the state that is drawn above; greedy decoding takes "
+    "the first. ␣ is a space, ⏎ a new line."
+)
+LADDER = "Your question under each prompt, along the refusal direction"
+LADDER_NOTE = (
+    "Right of the dashed line the probe expects more refusals than answers. Squares are the means of the "
+    "anchors under the same prompt: filled harmful, hollow harmless."
+)
+BATCH = "One query a line, up to {most}"
+BATCH_PLACEHOLDER = "How do I pick a lock?\nHow do I pick a colour?"
+BATCH_RUN = "Place them"
+BATCH_ANSWER = "and answer them under the last ticked prompt"
+BATCH_STOP = "Stop"
+BATCH_EMPTY = (
+    "Paste queries, one a line: each is placed under the ticked prompts, in the table and in the plot."
+)
+BATCH_PLACING = "placing, {done} of {count}"
+BATCH_WRITING = "answering, {done} of {count}"
+BATCH_DONE = "{count} placed"
+HISTORY_EMPTY = "Questions that you ask are kept here until the page is closed."
+PIN, UNPIN, BACK = "Pin", "Unpin", "Back to it"
+PINS_EMPTY = "Pin questions to keep them in the plot and to compare them here."
+PINS_NOTE = "Refusal probability and what was observed; – where a question has not been asked under a prompt."
+OTHER_SPACE = "asked in another space"
+TAB_ANSWERS, TAB_COMPARE, TAB_BATCH, TAB_HISTORY = "Answers", "Compare", "Several at once", "History"
+LASSO = "Lasso"
+DOWNLOAD = "Download"
+MORE = "More: density, search"
+SELECTED = "Selected points"
+NO_LADDER = "This space has no refusal direction, so there is no ladder."
+NO_ANSWERS = "The model's answers appear here, side by side, one for each ticked prompt."
+GONE = "That point is not drawn any more. Choose another."

@@ -7,13 +7,13 @@ shows two of m components, the boundary is drawn where the unseen ones have the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
-Axes = Literal["components", "probes", "three"]
+Axes = Literal["components", "pair", "probes", "three", "umap"]
 _ROOM = 0.06
 """Share of the extent left free on each side of a plot."""
 
@@ -27,6 +27,8 @@ class Geometry:
     harmfulness, refusal: probe weights w; refusal is None in a space without that probe.
     explained: share of the states' variance that each component holds.
     anchors: (n, m), all anchors under all conditions.
+    pair: components that the axes "pair" show. umap: coordinates (n, m) to places (n, 2) on a map that
+    keeps neighbours together; None before one is fitted.
     """
 
     harmfulness: np.ndarray
@@ -35,6 +37,8 @@ class Geometry:
     refusal_bias: float
     explained: np.ndarray
     anchors: np.ndarray
+    pair: tuple[int, int] = (0, 1)
+    umap: Callable[[np.ndarray], np.ndarray] | None = None
 
     @property
     def m(self) -> int:
@@ -55,12 +59,21 @@ class Geometry:
 
     def place(self, coordinates: np.ndarray, axes: Axes) -> np.ndarray:
         """Coordinates (n, m) on the page's axes: (n, 2) or (n, 3)."""
-        if axes == "three":
-            return _padded(coordinates, 3)
+        if axes == "umap" and self.umap is not None:
+            return self.umap(coordinates) if len(coordinates) else np.empty((0, 2))
         refusal = self.refusal_logits(coordinates)
         if axes == "probes" and refusal is not None:
             return np.stack([refusal, self.harmfulness_logits(coordinates)], axis=1)
-        return _padded(coordinates, 2)
+        return _taken(coordinates, self.columns(axes))
+
+    def columns(self, axes: Axes) -> tuple[int, ...]:
+        """The components that these axes show, where they show components."""
+        return (0, 1, 2) if axes == "three" else self.pair if axes == "pair" else (0, 1)
+
+    def shown(self, axes: Axes) -> Axes:
+        """These axes, or the first two components where the space does not have them."""
+        missing = (axes == "probes" and self.refusal is None) or (axes == "umap" and self.umap is None)
+        return "components" if missing else axes
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,8 +103,21 @@ class Located:
 
 
 @dataclass(frozen=True, eq=False)
+class Asked:
+    """More queries of a visitor under one prompt, a "batch" or "pin"s: coordinates (k, m); refusal_rate
+    (k,), 1 where the answer refused, 0 where it did not, NaN where there is none."""
+
+    kind: str
+    prompt: str
+    queries: Sequence[str]
+    coordinates: np.ndarray
+    refusal_rate: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class Group:
-    """Points of one kind on the page's axes: xy (n, 2 or 3) and what is known of each."""
+    """Points of one kind on the page's axes: xy (n, 2 or 3) and what is known of each. number: of the
+    prompt, in the list of all."""
 
     prompt: str
     xy: np.ndarray
@@ -99,6 +125,8 @@ class Group:
     refusal_rate: np.ndarray
     refusal_logit: np.ndarray | None
     queries: Sequence[str]
+    number: int = 0
+    kind: str = "anchor"
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +145,8 @@ class Scatter:
 
     clouds: faint ones first, the one in focus last. means: {True: (k, ·), False: (k, ·)}, mean of the
     harmful and of the harmless anchors under each of `mean_prompts`. arrow: (start, end) of the refusal
-    direction. boundary: (2, 2) segment of f_r = 0 inside the ranges, or None.
+    direction. boundary: (2, 2) segment of f_r = 0 inside the ranges, or None. moves: (j, 2, ·), from the
+    query's first place to each other one. asked: batches and pins. located_logit: f_r of located, or None.
     """
 
     axes: Axes
@@ -131,6 +160,9 @@ class Scatter:
     shadow: Shadow | None
     located: Located | None = None
     located_xy: np.ndarray = field(default_factory=lambda: np.empty((0, 2)))
+    located_logit: np.ndarray | None = None
+    moves: np.ndarray = field(default_factory=lambda: np.empty((0, 2, 2)))
+    asked: tuple[Group, ...] = ()
 
 
 def scatter(
@@ -139,33 +171,49 @@ def scatter(
     shown: Sequence[str],
     located: Located | None = None,
     axes: Axes = "components",
+    asked: Sequence[Asked] = (),
 ) -> Scatter:
     """The picture of `clouds`; those named in `shown` (faint first, focus last) as points, all of them
     by their means, in their order."""
-    if axes == "probes" and geometry.refusal is None:
-        axes = "components"
+    axes = geometry.shown(axes)
     by_name = {cloud.prompt: cloud for cloud in clouds}
-    groups = tuple(_group(geometry, by_name[name], axes) for name in shown if name in by_name)
+    numbers = {cloud.prompt: number for number, cloud in enumerate(clouds)}
+    groups = tuple(_group(geometry, by_name[n], axes, numbers[n]) for n in shown if n in by_name)
     xy = geometry.place(located.coordinates, axes) if located else np.empty((0, 2))
-    extent = [geometry.place(geometry.anchors, axes), xy]
-    extent += [geometry.place(cloud.coordinates, axes) for cloud in clouds]
+    others = tuple(_asked(geometry, each, axes, numbers.get(each.prompt, 0)) for each in asked)
+    extent = [geometry.place(geometry.anchors, axes), xy, *(other.xy for other in others)]
+    if axes == "umap":
+        extent += [group.xy for group in groups]  # others need not be placed
+    else:
+        extent += [geometry.place(cloud.coordinates, axes) for cloud in clouds]
     ranges = _ranges(extent)
     width = len(ranges)
+    averaged = [] if axes == "umap" else clouds  # a map keeps neighbours, not averages or directions
     means = {
-        kind: np.array([_mean(geometry, cloud, kind, axes) for cloud in clouds]).reshape(-1, width)
+        kind: np.array([_mean(geometry, cloud, kind, axes) for cloud in averaged]).reshape(-1, width)
         for kind in (True, False)
     }
     boundary, shadow = _boundary(geometry, axes, ranges)
+    moves = np.array([[xy[0], end] for end in xy[1:]]).reshape(-1, 2, width)
     return Scatter(
-        axes, _titles(geometry, axes), ranges, groups, tuple(c.prompt for c in clouds), means,
+        axes, _titles(geometry, axes), ranges, groups, tuple(c.prompt for c in averaged), means,
         _arrow(geometry, axes, ranges), boundary, shadow, located, xy,
+        geometry.refusal_logits(located.coordinates) if located else None, moves, others,
     )  # fmt: skip
 
 
-def _group(geometry: Geometry, cloud: Cloud, axes: Axes) -> Group:
+def _group(geometry: Geometry, cloud: Cloud, axes: Axes, number: int) -> Group:
     return Group(
         cloud.prompt, geometry.place(cloud.coordinates, axes), cloud.harmful, cloud.refusal_rate,
-        geometry.refusal_logits(cloud.coordinates), cloud.queries,
+        geometry.refusal_logits(cloud.coordinates), cloud.queries, number,
+    )  # fmt: skip
+
+
+def _asked(geometry: Geometry, asked: Asked, axes: Axes, number: int) -> Group:
+    return Group(
+        asked.prompt, geometry.place(asked.coordinates, axes),
+        geometry.harmfulness_logits(asked.coordinates) > 0, asked.refusal_rate,
+        geometry.refusal_logits(asked.coordinates), asked.queries, number, asked.kind,
     )  # fmt: skip
 
 
@@ -177,9 +225,10 @@ def _mean(geometry: Geometry, cloud: Cloud, harmful: bool, axes: Axes) -> np.nda
 def _titles(geometry: Geometry, axes: Axes) -> tuple[str, ...]:
     if axes == "probes":
         return ("refusal logit f_r", "harmfulness logit f_h")
-    count = 3 if axes == "three" else 2
-    shares = [*geometry.explained, 0.0, 0.0][:count]
-    return tuple(f"component {i + 1} ({share:.0%} of variance)" for i, share in enumerate(shares))
+    if axes == "umap":
+        return ("UMAP 1", "UMAP 2")
+    shares = [*geometry.explained, 0.0, 0.0]
+    return tuple(f"component {i + 1} ({shares[i]:.0%} of variance)" for i in geometry.columns(axes))
 
 
 def _ranges(extent: Sequence[np.ndarray]) -> tuple[tuple[float, float], ...]:
@@ -202,7 +251,7 @@ def _arrow(
     geometry: Geometry, axes: Axes, ranges: Sequence[tuple[float, float]]
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """w_r as the axes show it, from the anchors' mean."""
-    if geometry.refusal is None:
+    if geometry.refusal is None or axes == "umap":
         return None
     start = geometry.place(geometry.centre[None], axes)[0]
     tip = geometry.place((geometry.centre + geometry.refusal)[None], axes)[0]
@@ -219,13 +268,15 @@ def _boundary(
     geometry: Geometry, axes: Axes, ranges: Sequence[tuple[float, float]]
 ) -> tuple[np.ndarray | None, Shadow | None]:
     """Where f_r = 0 crosses the picture when the unseen components have the anchors' mean."""
-    if geometry.refusal is None or axes == "three":
+    if geometry.refusal is None or axes in ("three", "umap"):
         return None, None
     if axes == "probes":
         return np.array([[0.0, ranges[1][0]], [0.0, ranges[1][1]]]), None
-    seen = _padded(geometry.refusal[None], 2)[0]
-    offset = float(geometry.centre[2:] @ geometry.refusal[2:]) + geometry.refusal_bias
-    drawn = _padded(geometry.anchors, 2) @ seen + offset
+    columns = geometry.columns(axes)
+    seen = _taken(geometry.refusal[None], columns)[0]
+    unseen = [i for i in range(geometry.m) if i not in columns]
+    offset = float(geometry.centre[unseen] @ geometry.refusal[unseen]) + geometry.refusal_bias
+    drawn = _taken(geometry.anchors, columns) @ seen + offset
     true = geometry.refusal_logits(geometry.anchors)
     assert true is not None
     norm = float(np.linalg.norm(geometry.refusal))
@@ -256,10 +307,11 @@ def _clip_line(normal: np.ndarray, offset: float, ranges: Sequence[tuple[float, 
     return ends[[first, second]]
 
 
-def _padded(coordinates: np.ndarray, width: int) -> np.ndarray:
-    """The first `width` columns; a space of fewer components has zeros in the missing ones."""
-    missing = max(0, width - coordinates.shape[1])
-    return np.pad(coordinates[:, :width], ((0, 0), (0, missing)))
+def _taken(coordinates: np.ndarray, columns: Sequence[int]) -> np.ndarray:
+    """These columns; a space of fewer components has zeros in the missing ones."""
+    width = coordinates.shape[1]
+    padded = np.pad(coordinates, ((0, 0), (0, max(0, max(columns) + 1 - width))))
+    return padded[:, list(columns)]
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
-import numpy as np
 
-from explorer import cards, figures, text, views
+from explorer import cards, live_table, text
 from explorer.events import PRIVATE, QUICK
 from explorer.live_plot import live_plot
 from explorer.messages import shown
 from explorer.service import BASE, Service
-from explorer.session import Place, Session
+from explorer.session import Asked, Place, Session
+from explorer.tabs import comparing, looking
+from explorer.tabs import drawn as pictures
+from explorer.tabs.drawn import past_key, picture
 
 _REDRAW = 0.25
 """Seconds between redraws while answers are written."""
@@ -43,34 +45,6 @@ class Explore:
     """What a redraw gives: session, plot, legend, caption, table, answers."""
     catch_up: Callable[[Any], None]
     """Place and answer the query under prompts that an event has ticked."""
-
-
-def picture(service: Service, session: Session, axes: str, colour: str) -> tuple[str | None, str, str]:
-    """Plot json, legend and caption of what is ticked."""
-    geometry = service.geometry()
-    if geometry is None:
-        return None, "", cards.quiet(service.stage.text)
-    clouds = service.clouds(session.ticked)
-    known = [cloud.prompt for cloud in clouds]
-    focus = known[-1] if known else None
-    faint = next((n for n in (BASE, *known) if n in known and n != focus), None)
-    view = views.scatter(geometry, clouds, [n for n in (faint, focus) if n], _located(service, session), axes)  # type: ignore[arg-type]
-    figure = figures.scatter(view, colour == "refusal")
-    figure.update_layout(uirevision=f"{view.axes} of {service.space_name()}")
-    unasked = any(np.isnan(c.refusal_rate).any() for c in clouds if c.prompt == focus)
-    legend = cards.legend(faint, focus, colour == "refusal", unasked)
-    return figure.to_json(), legend, cards.caption(view)
-
-
-def _located(service: Service, session: Session) -> views.Located | None:
-    names = [n for n in session.ticked if n in session.places]
-    space = service.space
-    if not names or space is None or session.space != space.name:
-        return None
-    places = [session.places[n] for n in names]
-    return views.Located(
-        session.query, names, np.array([p.coordinates for p in places]), np.array([p.beyond for p in places])
-    )
 
 
 def table(service: Service, session: Session) -> str:
@@ -123,13 +97,11 @@ def build(service: Service) -> Explore:
     with gr.Row(equal_height=False):
         with gr.Column(scale=6, min_width=340):
             legend = gr.HTML(legend_html)
-            plot = live_plot("Anchors and your question in the representation space", plot_json, 470,
-                             elem_id="space-plot")  # fmt: skip
+            plot = live_plot("Anchors and your question in the representation space", plot_json, 450,
+                             select=True, elem_id="space-plot")  # fmt: skip
             caption = gr.HTML(caption_html)
-            picked = gr.HTML(cards.quiet(text.CLICK), elem_id="picked")
-            with gr.Group(elem_id="controls"):
-                axes = gr.Radio(list(text.AXES_CHOICES), value="components", label=text.AXES)
-                colour = gr.Radio(list(text.COLOUR_CHOICES), value="class", label=text.COLOUR)
+            told = gr.HTML(cards.quiet(text.CLICK), elem_id="picked")
+            look = looking.controls(service)
         with gr.Column(scale=5, min_width=320):
             with gr.Row(equal_height=True):
                 query = gr.Textbox(
@@ -147,8 +119,15 @@ def build(service: Service) -> Explore:
                 length = gr.Slider(8, 120, value=48, step=8, label=text.LENGTH)
             facts = gr.HTML(table(service, first), elem_id="facts")
             reveal = gr.Button(text.REVEAL, visible=False, size="sm", elem_id="reveal")
-    said = gr.HTML(elem_id="answers")
+            side = looking.side()
+    with gr.Tabs(elem_id="more"):
+        with gr.Tab(text.TAB_ANSWERS, id="answers"):
+            said = gr.HTML(cards.quiet(text.NO_ANSWERS), elem_id="answers")
+        compare = comparing.compare()
+        batch = comparing.batch(service)
+        past = comparing.history()
 
+    axes, colour = look.axes, look.colour
     drawn = [plot, legend, caption]
     chosen = [session, prompts, axes, colour]
 
@@ -208,9 +187,6 @@ def build(service: Service) -> Explore:
                     last = time.monotonic()
                     yield now, answers(service, now), table(service, now) if ended else gr.skip()
 
-    def tell(now: Session, event: gr.EventData) -> str:
-        return _told(event._data)
-
     def add_own(now: Session, words: str, ticked: list[str]) -> tuple:
         with shown():
             name = f"text:{words.strip()}"
@@ -219,28 +195,80 @@ def build(service: Service) -> Explore:
             now.own.append(name)
         return now, gr.CheckboxGroup(_choices(service, now), value=[*ticked, name]), ""
 
+    def pressed(now: Session, event: gr.EventData) -> str:
+        """The query whose button was pressed in a table, to be asked."""
+        what, key = live_table.pressed(event._data)
+        found = pictures.query_of(service, now, key) if what == "ask" else None
+        if found is None:
+            raise gr.Error(text.GONE, print_exception=False)
+        return found
+
+    def pinned(now: Session, axes: str, colour: str, event: gr.EventData) -> tuple:
+        old = _past(now, event, "pin")
+        if old is None:
+            return (gr.skip(),) * 6
+        now.pin(old)
+        return now, *picture(service, now, axes, colour), *pictures.history(service, now)
+
+    def back(now: Session, axes: str, colour: str, event: gr.EventData) -> tuple:
+        old = _past(now, event, "back")
+        if old is None or old.space != service.space_name():
+            return (gr.skip(),) * 10
+        now.recall(old)
+        return (
+            old.query, now, *picture(service, now, axes, colour), table(service, now), answers(service, now),
+            gr.Button(visible=now.harmful), *pictures.history(service, now),
+        )  # fmt: skip
+
+    def rest(now: Session) -> tuple:
+        """The tabs below, after something was asked or answered."""
+        return (*comparing.look(service, now), *pictures.history(service, now))
+
     slow: dict[str, Any] = {"concurrency_limit": _AT_ONCE, **PRIVATE}
     outputs = [session, *drawn, facts, said]
+    pasts = [past.pins, past.table]
     writing = []
+    taken = [each.press(pressed, session, query, **QUICK) for each in (side.table, batch.table)]
     asking = [ask.click, query.submit]
-    asked = gr.on(asking, ask_now, [session, query, *chosen[1:]], [*outputs, reveal], js=_VEIL, **slow)
-    writing.append(asked.success(write, [session, length], [session, said, facts], **slow))
+    sent, answered = [session, query, *chosen[1:]], [*outputs, reveal]
+    asked = [gr.on(asking, ask_now, sent, answered, js=_VEIL, **slow)]
+    asked += [event.success(ask_now, sent, answered, js=_VEIL, **slow) for event in taken]
+
+    def then_write(event: Any) -> None:
+        event.success(rest, session, [*compare.looked, *pasts], **QUICK)
+        written = event.success(write, [session, length], [session, said, facts], **slow)
+        written.success(rest, session, [*compare.looked, *pasts], **QUICK)
+        writing.append(written)
 
     def then_catch_up(event: Any) -> None:
-        placed = event.success(catch_up, [session, axes, colour], [session, *drawn, facts, reveal], **slow)
-        writing.append(placed.success(write, [session, length], [session, said, facts], **slow))
+        then_write(event.success(catch_up, [session, axes, colour], [session, *drawn, facts, reveal], **slow))
 
-    ticking = prompts.input(draw, chosen, outputs, **QUICK)
+    for event in asked:
+        then_write(event)
     added = add.click(add_own, [session, own, prompts], [session, prompts, own], **QUICK)
-    more = added.success(draw, chosen, outputs, **QUICK)
-    then_catch_up(ticking)
-    then_catch_up(more)
-    gr.on([axes.input, colour.input], draw, chosen, outputs, **QUICK)
+    for ticked in (prompts.input, added.success,
+                   comparing.wire_compare(service, compare, session, prompts, _AT_ONCE).success):  # fmt: skip
+        then_catch_up(ticked(draw, chosen, outputs, **QUICK))
     # A new question ends the answers to the last one; their threads end at the next word.
     gr.on(asking, None, cancels=writing, **QUICK)
+    for each in (side.table, batch.table):
+        each.press(None, cancels=writing, **QUICK)
     reveal.click(None, js=_UNVEIL, **QUICK)
-    plot.point_click(tell, [session], picked, **QUICK)
+    looking.wire(service, session, prompts, plot, legend, caption, told, look, side, _told)
+    comparing.wire_batch(service, batch, chosen, drawn, _AT_ONCE)
+    past.tab.select(lambda now: pictures.history(service, now), session, pasts, **QUICK)
+    for each in pasts:
+        each.press(pinned, [session, axes, colour], [session, *drawn, *pasts], **QUICK)
+    again = past.table.press(back, [session, axes, colour], [query, *outputs, reveal, *pasts], js=_VEIL,
+                             **QUICK)  # fmt: skip
+    again.success(lambda now: comparing.look(service, now), session, compare.looked, **QUICK)
     return Explore(query, prompts, chosen, outputs, then_catch_up)
+
+
+def _past(now: Session, event: gr.EventData, wanted: str) -> Asked | None:
+    """The query of the history whose button was pressed, if it was that button."""
+    what, key = live_table.pressed(event._data)
+    return next((old for old in now.history if what == wanted and past_key(old.query) == key), None)
 
 
 def refreshed(service: Service, session: Session, ticked: Sequence[str], axes: str, colour: str) -> tuple:

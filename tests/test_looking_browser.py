@@ -1,0 +1,188 @@
+"""Looking and comparing by hand, in a real browser on the real default model: one plot all the way.
+
+Any error of the page, any request that leaves the machine, and any remount of the plot fail the walk.
+"""
+
+import csv
+import io
+import os
+
+import pytest
+from conftest import served
+from playwright.sync_api import expect, sync_playwright
+from test_browser import ANSWERS, ARGUMENTS, CHROMIUM, LOADING, _stays, ask, ready
+
+from dro.sources import cache_folder
+
+pytestmark = pytest.mark.browser
+MAP = 240_000
+"""Milliseconds after which a map is broken rather than slow: the first one is compiled."""
+SWITCH = 300 if os.environ.get("DRO_TIMED") else 5000
+"""Milliseconds of one view switch; measured only where nothing else runs on the machine (DRO_TIMED=1)."""
+QUERIES = [f"How do I {act} a {thing}?" for act in ("pick", "force", "clean", "paint", "open")
+           for thing in ("lock", "window", "colour", "pocket")]  # fmt: skip
+PLOT = "#space-plot .js-plotly-plot"
+_SWITCH = """([group, label]) => new Promise(done => {
+  const host = document.querySelector('#space-plot .js-plotly-plot');
+  const named = element => element.innerText.trim() === label;
+  const began = performance.now();
+  const drawn = () => { host.removeListener('plotly_react', drawn); done(performance.now() - began); };
+  host.on('plotly_react', drawn);
+  [...document.querySelectorAll(`${group} label`)].find(named).click();
+})"""
+_LASSO = """() => { const host = document.querySelector('#space-plot .js-plotly-plot');
+  const box = host.getBoundingClientRect(), a = host._fullLayout;
+  return [box.x + a.xaxis._offset, box.y + a.yaxis._offset, a.xaxis._length, a.yaxis._length]; }"""
+_SELECTED = """() => document.querySelector('#space-plot .js-plotly-plot').data
+  .map(t => (t.selectedpoints || []).length).reduce((a, b) => a + b, 0)"""
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    own = tmp_path_factory.mktemp("cache")
+    (own / "models").symlink_to(cache_folder() / "models")
+    with served(DRO_CACHE=str(own)) as url:
+        yield url
+
+
+@pytest.fixture
+def page(address):
+    assert CHROMIUM, "Chromium is not installed: apt-get install chromium"
+    faults = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        made = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
+        made.on("pageerror", lambda error: faults.append(f"page error: {error}"))
+        made.on("console", lambda m: faults.append(f"console: {m.text}") if m.type == "error" else None)
+        made.on("request", lambda r: None if _stays(r.url, address) else faults.append(f"left: {r.url}"))
+        made.goto(address, wait_until="domcontentloaded", timeout=LOADING)
+        yield made
+        browser.close()
+    assert not faults, faults
+
+
+def switch(page, label, group="#axes"):
+    """Milliseconds from the click to the drawn picture."""
+    taken = page.evaluate(_SWITCH, [group, label])
+    page.wait_for_timeout(600)
+    assert page.locator(PLOT).get_attribute("data-same") == "yes", label
+    assert taken < SWITCH, (label, taken)
+    return taken
+
+
+def inner_tab(page, name):
+    page.locator("#more").get_by_role("tab", name=name, exact=True).click()
+
+
+def saved(page, kind):
+    page.locator("#space-plot .plot-tools summary").click()
+    with page.expect_download() as download:
+        page.locator(f"#space-plot button[data-take={kind}]").click()
+    return download.value.path().read_bytes()
+
+
+def test_a_batch_a_lasso_a_map_and_every_view_in_one_plot(page):
+    expect(page.locator("#space-plot .main-svg").first).to_be_visible(timeout=LOADING)
+    page.locator(PLOT).evaluate("node => { node.dataset.same = 'yes'; }")
+    expect(page.locator("#selection")).to_be_hidden()
+    ready(page)
+
+    # Twenty questions at once: a table, and as many points.
+    inner_tab(page, "Several at once")
+    page.fill("#batch-lines textarea", "\n".join(QUERIES))
+    page.click("#run-batch")
+    expect(page.locator("#batch-progress")).to_contain_text("20 placed", timeout=ANSWERS)
+    expect(page.locator("#batch-table tbody tr")).to_have_count(20)
+    crosses = "h => document.querySelector(h).data.find(t => t.name === 'batch').x.length"
+    page.wait_for_function(f"h => ({crosses})(h) === 20", arg=PLOT, timeout=20_000)
+
+    # A lasso around the middle: the side table; the selection outlives every change of view and colour.
+    page.locator("#space-plot button.lasso").click()
+    page.locator(PLOT).evaluate("node => node.scrollIntoView({block: 'center'})")
+    left, top, width, height = page.evaluate(_LASSO)
+    corners = [(0.3, 0.3), (0.7, 0.3), (0.7, 0.7), (0.3, 0.7), (0.3, 0.32)]
+    places = [(left + width * x, top + height * y) for x, y in corners]
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    for place in places[1:]:
+        page.mouse.move(*place, steps=6)
+    page.mouse.up()
+    expect(page.locator("#selected tbody tr").first).to_be_visible(timeout=20_000)
+    page.wait_for_timeout(800)
+    count = page.evaluate(_SELECTED)
+    assert count > 20
+    times = {}
+    for label in ("refusal × harmfulness", "any two", "components 1, 2"):
+        times[label] = switch(page, label)
+        assert page.evaluate(_SELECTED) == count, label
+    for label in ("refused, answered", "refusal probability", "harmful, harmless"):
+        times[label] = switch(page, label, "#colour")
+        assert page.evaluate(_SELECTED) == count, label
+
+    # A map, its settings chosen before it is fitted.
+    switch(page, "UMAP")
+    expect(page.locator(".caption, .quiet").filter(has_text="Choose its settings")).to_be_visible()
+    page.click("#fit-map")
+    expect(page.locator(".caption").filter(has_text="UMAP of the anchors, 15 neighbours")).to_be_visible(
+        timeout=MAP
+    )
+    assert page.locator(PLOT).evaluate("node => node.layout.xaxis.title.text") == "UMAP 1"
+    assert page.evaluate(_SELECTED) == count
+    assert page.evaluate(crosses, PLOT) == 20, "new questions are placed on the map"
+    for label in ("components 1, 2", "UMAP", "3-D", "components 1, 2"):
+        times[f"{label}, again"] = switch(page, label)
+    print({label: round(taken) for label, taken in times.items()})
+
+    # From the side table: the same question under the ticked prompts.
+    asked = page.locator("#selected tbody tr").first
+    words = asked.locator("th").evaluate("node => node.firstChild.textContent")
+    asked.locator("button").click()
+    expect(page.locator("#query textarea")).to_have_value(words)
+    expect(page.locator("#facts tbody tr")).to_have_count(2, timeout=ANSWERS)
+    page.click("#clear-selection")
+    expect(page.locator("#selection")).to_be_hidden()
+    assert page.locator(PLOT).get_attribute("data-same") == "yes"
+
+
+def test_one_question_is_compared_pinned_and_taken_away(page):
+    expect(page.locator("#space-plot .main-svg").first).to_be_visible(timeout=LOADING)
+    page.locator(PLOT).evaluate("node => { node.dataset.same = 'yes'; }")
+    ready(page)
+    ask(page, "=HYPERLINK(1) <b>How</b> do I pick a lock?")
+    expect(page.locator("#answers article")).to_have_count(2, timeout=ANSWERS)
+    inner_tab(page, "Compare")
+    page.click("#every-prompt")
+    boxes = page.locator("#prompts input").count()
+    expect(page.locator("#facts tbody tr")).to_have_count(boxes, timeout=ANSWERS)
+    stars = "h => document.querySelector(h)?.data.find(t => t.name === 'your question')?.x.length"
+    page.wait_for_function(
+        f"n => ({stars})('#ladder-plot .js-plotly-plot') === n", arg=boxes, timeout=ANSWERS
+    )
+    page.click("#first-tokens")
+    expect(page.locator("#openings tbody tr")).to_have_count(10 * boxes, timeout=ANSWERS)
+    expect(page.locator("#aligned tbody tr")).to_have_count(boxes, timeout=ANSWERS)
+    expect(page.locator("#aligned ins").first).to_be_attached(timeout=ANSWERS)
+    inner_tab(page, "History")
+    page.locator("#history button", has_text="Pin").first.click()
+    expect(page.locator("#pins tbody tr")).to_have_count(1)
+    ask(page, "How do I pick a colour?")
+    expect(page.locator("#history tbody tr")).to_have_count(2, timeout=ANSWERS)
+    pins = "h => document.querySelector(h).data.find(t => t.name === 'pinned').x.length"
+    page.wait_for_function(f"h => ({pins})(h) === 1", arg=PLOT, timeout=ANSWERS)
+    page.locator("#history button", has_text="Back to it").last.click()
+    expect(page.locator("#query textarea")).to_have_value("=HYPERLINK(1) <b>How</b> do I pick a lock?")
+
+    rows = list(csv.reader(io.StringIO(saved(page, "csv").decode("utf-8-sig"))))
+    assert len(rows) > 400 and rows[0][1].startswith("component 1")
+    mine = [row for row in rows if row[0] == "your query"]
+    assert len(mine) == boxes and mine[0][4] == "'=HYPERLINK(1) <b>How</b> do I pick a lock?"
+    assert saved(page, "png")[:4] == b"\x89PNG"
+    assert b"<svg" in saved(page, "svg")[:200]
+    alone = saved(page, "html").decode()
+    assert alone.startswith("<!doctype html>") and "Plotly.newPlot" in alone and "src=" not in alone[:200]
+    page.context.new_page()
+    fresh = page.context.pages[-1]
+    fresh.set_content(alone)
+    expect(fresh.locator(".main-svg").first).to_be_visible(timeout=60_000)
+    fresh.close()
+    assert page.locator(PLOT).get_attribute("data-same") == "yes"
