@@ -68,17 +68,7 @@ def fit(
         nowhere.
     """
     keep = shards.part if shards else done_here
-    if recipe not in (OURS, PAPERS):
-        raise DataError(f"There is no way of fitting called {recipe!r}.", f"Use {OURS} or {PAPERS}.")
-    names = conditions_for(model, recipe)
-    harmful = np.array([q.harmful for q in anchors.queries])
-    if min(harmful.sum(), (~harmful).sum()) < 5:
-        raise DataError(
-            f"{anchors.name} holds {harmful.sum()} harmful and {(~harmful).sum()} harmless queries.",
-            "A space needs at least 5 of each; 100 of each are better.",
-        )
-    if not 1 <= m <= min(model.d_model, len(names) * len(anchors)):
-        raise DataError(f"m is {m}.", f"Choose 1 to {min(model.d_model, len(names) * len(anchors))}.")
+    names = check(model, anchors, m, recipe)
     if known is not None:
         labels = _check_known(known, model, anchors, names)
     prefixes = PrefixCache(model)
@@ -111,6 +101,22 @@ def fit(
         model, anchors, names, np.concatenate(states), np.concatenate(rates), m, labels, seed, answered_in,
         counted, recipe,
     )  # fmt: skip
+
+
+def check(model: ChatModel, anchors: QuerySet, m: int, recipe: str) -> tuple[str, ...]:
+    """The prompts of a fit, before any work; DataError where it cannot be."""
+    if recipe not in (OURS, PAPERS):
+        raise DataError(f"There is no way of fitting called {recipe!r}.", f"Use {OURS} or {PAPERS}.")
+    names = conditions_for(model, recipe)
+    harmful = np.array([q.harmful for q in anchors.queries])
+    if min(harmful.sum(), (~harmful).sum()) < 5:
+        raise DataError(
+            f"{anchors.name} holds {harmful.sum()} harmful and {(~harmful).sum()} harmless queries.",
+            "A space needs at least 5 of each; 100 of each are better.",
+        )
+    if not 1 <= m <= min(model.d_model, len(names) * len(anchors)):
+        raise DataError(f"m is {m}.", f"Choose 1 to {min(model.d_model, len(names) * len(anchors))}.")
+    return names
 
 
 def ground_of(model: ChatModel, anchors: QuerySet) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def fit(
     recipe: str = fitting.OURS,
 ) -> tuple[Space, Shards]:
     """`fitting.fit` on an engine; and the finished parts, to be cleared once the space is saved."""
-    ground, asked = engine.ask(_fit_ground, anchors, labels, known is None, recipe)
+    ground, asked = engine.ask(_fit_ground, anchors, m, labels, known is None, recipe)
     shards = Shards(ground)
     there: dict[str, Any] = {}
     calls = []
@@ -164,9 +164,9 @@ def _answers(
 
 
 def _fit_ground(
-    model: ChatModel, anchors: QuerySet, labels: Decoding, answered: bool, recipe: str
+    model: ChatModel, anchors: QuerySet, m: int, labels: Decoding, answered: bool, recipe: str
 ) -> tuple[dict[str, Any], list[tuple[dict[str, Any], Part]]]:
-    asked = fit_parts.parts(fitting.conditions_for(model, recipe), labels, answered)
+    asked = fit_parts.parts(fitting.check(model, anchors, m, recipe), labels, answered)
     return fitting.ground_of(model, anchors), [(p.key(resolve(p.prompt, model)), p) for p in asked]
 
 

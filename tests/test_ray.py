@@ -4,18 +4,24 @@ import json
 import os
 import signal
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import pairs
+from conftest import pairs, random_space
 
-from dro import evaluate, fitting, ray_pool, shards, spread
+from dro import evaluate, fitting, ray_pool, run_folder, shards, space, spread, studies
 from dro.cli import main
 from dro.engine import Call, Here, Opened, Size
 from dro.errors import DataError, ModelError
 from dro.generate import Decoding
 from dro.prompts import resolve
 from dro.ray_pool import cluster, pool
+from dro.studies import spread as study_spread
+from dro.studies.asked import Asked
+from dro.sweep.grid import Plan
+from dro.sweep.run import OVER
+from dro.sweep.run import run as sweep_run
 
 PROMPTS = ("none", "short", "template")
 LABELS = Decoding(4, samples=2, temperature=1.0)
@@ -160,6 +166,91 @@ def test_more_workers_than_fit_are_refused_with_what_there_is(opened):
     told = r"1000 workers of 1 cores and 0 GPUs do not fit.*--workers"
     with pytest.raises(ModelError, match=told), pool(opened, Size(workers=1000)):
         pass
+
+
+PLAN = Plan((2, 4), (0.0, 1e-3), 2, "paper", steps=4, batch=4, look=1)
+
+
+def bytes_of(folder):
+    """Every file of every trial; curves without the seconds that steps took."""
+    found = {}
+    for path in sorted(folder.glob("*/*")):
+        name, content = str(path.relative_to(folder)), path.read_bytes()
+        if path.name == run_folder.STEPS_FILE:
+            content = [{**vars(step), "seconds": 0} for step in run_folder.read_curve(path.parent)]
+        found[name] = content
+    return found
+
+
+def killed_sweep(model, folder, there, pieces):
+    """A sweep in a process of its own, which is killed by signal 9 after so many pieces."""
+    child = os.fork()
+    if child == 0:
+        left = iter(range(pieces))
+
+        def count(rows):
+            if next(left, None) is None:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        try:
+            sweep_run(Here(model), PLAN, folder, there, count)
+        finally:
+            os._exit(0)
+    return os.WTERMSIG(os.waitpid(child, 0)[1])
+
+
+def test_a_sweep_of_8_trials_killed_and_restored_ends_as_an_unbroken_one(
+    ray, workers, model, anchors, tmp_path
+):
+    there = tmp_path / "space"
+    space.save(random_space(model, anchors), there)
+    unbroken = sweep_run(Here(model), PLAN, tmp_path / "unbroken", there)
+    assert killed_sweep(model, tmp_path / "killed", there, 5) == signal.SIGKILL
+    left = len(list((tmp_path / "killed").iterdir()))
+    assert 0 < left < 8
+    before = ray.get(workers.workers[0].process.remote())
+    told = []
+
+    def kill(rows):
+        told.append(rows)
+        if len(told) == 4:
+            os.kill(before, signal.SIGKILL)
+
+    found = sweep_run(workers, PLAN, tmp_path / "killed", there, kill)
+    assert sum(row.state in OVER for row in found.rows) == len(found.rows) == 8
+    assert [(row.trial, row.state, row.looks) for row in found.rows] == [
+        (row.trial, row.state, row.looks) for row in unbroken.rows
+    ]
+    assert found.best.trial == unbroken.best.trial and found.examined == unbroken.examined
+    assert bytes_of(tmp_path / "killed") == bytes_of(tmp_path / "unbroken")
+    assert ray.get(workers.workers[0].process.remote()) != before
+
+
+def test_a_study_on_two_workers_is_the_study_of_one_process(workers, model, anchors, tmp_path):
+    space.save(random_space(model, anchors), tmp_path / "space")
+    asked = Asked("ablations", tmp_path / "work", 1, limit=2, steps=2, batch=4, space=tmp_path / "space")
+    only = ["start", "full-s42", "without-l-u-s42"]
+    found = study_spread.run(workers, asked, tmp_path / "ray", "a command", only)
+    alone = studies.run(
+        "ablations",
+        replace(asked, work=tmp_path / "own").context(model),
+        tmp_path / "here",
+        "a command",
+        only,
+    )
+    assert list(found.done) == list(alone.done) == only and found.cells == alone.cells
+
+    def told(done):
+        # Seconds differ, and nothing else.
+        results = {name: {**cell.result, "training": None} for name, cell in done.items()}
+        return results, {name: cell.settings for name, cell in done.items()}
+
+    assert told(found.done) == told(alone.done)
+    names = [sorted(p.name for p in (tmp_path / which / "raw").rglob("*.json")) for which in ("ray", "here")]
+    assert names[0] == names[1] and found.page.exists()
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "ray" / "raw").rglob("*.json")}
+    study_spread.run(workers, asked, tmp_path / "ray", "a command", only)
+    assert all(path.stat().st_mtime_ns == when for path, when in times.items())  # nothing is measured twice
 
 
 def test_the_commands_say_the_same_on_both_engines(tiny_folder, capsys, tmp_path):
