@@ -12,13 +12,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dro import errors
 from dro.engine import After, Call, Opened, Size
-from dro.errors import DroError, ModelError
+from dro.errors import DroError, ModelError, Travelling
 from dro.sources import Progress, silent
 
 TRIES = 4
@@ -27,15 +25,6 @@ _SLOW, _LEAST_SECONDS = 3.0, 30.0
 """A call is late when it takes so many times the longest before it, and so long at least."""
 _ROOT = Path(__file__).resolve().parent.parent
 _NOT_SENT = [".git", ".venv", "runs", "docs", "tests", ".*_cache", "**/__pycache__"]
-
-
-@dataclass(frozen=True)
-class _Failed:
-    """An error of ours, as it travels: kind names its class."""
-
-    kind: str
-    cause: str
-    remedy: str
 
 
 class Worker:
@@ -59,7 +48,7 @@ class Worker:
                 self._model = self._opened.load(device=self._device)
             return function(self._model, *arguments)
         except DroError as error:
-            return _Failed(type(error).__name__, error.cause, error.remedy)
+            return Travelling.of(error)
 
 
 class Pool:
@@ -108,8 +97,8 @@ class Pool:
                         "Give each more memory, or load the model in 4bit; what is finished is kept.",
                     ) from None
                 idle.append(worker)
-                if isinstance(result, _Failed):
-                    raise getattr(errors, result.kind, DroError)(result.cause, result.remedy)
+                if isinstance(result, Travelling):
+                    raise result.error()
                 if call.key in told:
                     continue
                 told.add(call.key)
@@ -177,6 +166,8 @@ def cluster() -> Iterator[Any]:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if not address:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
+        # By itself Ray lets its workers wait for everybody else; here they are the work.
+        os.environ.setdefault("RAY_worker_niceness", "0")
     try:
         import ray
     except ImportError:
