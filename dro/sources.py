@@ -152,7 +152,7 @@ def _from_hub(file: ContentFile, folder: Path, progress: Progress) -> None:
 
     # A Space has it there before it starts (preload_from_hub in README.md).
     cached = try_to_load_from_cache(file.hub_repo, file.name)
-    if isinstance(cached, str):
+    if isinstance(cached, str) and sha256_of(Path(cached)) == file.sha256:
         progress("Copying the model from the Hub's cache", 0.0)
         partial = folder / f"{file.name}.partial"
         shutil.copyfile(cached, partial)

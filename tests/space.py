@@ -216,6 +216,7 @@ def main() -> int:
     parser.add_argument("--scratch", action="store_true", help="without this machine's store")
     parser.add_argument("--gguf", type=Path, help="the model's file, put into the Hub's cache")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # what was started is stopped, too
     with tempfile.TemporaryDirectory() as folder:
         found = simulate(Path(folder), options.scratch or options.gguf is not None, options.gguf)
     print(json.dumps(found, indent=1))
