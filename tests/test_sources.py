@@ -216,6 +216,7 @@ def test_what_the_hubs_cache_holds_is_taken_from_there_if_its_hash_is_right(monk
     import huggingface_hub
 
     cached = tmp_path / "cached"
+    monkeypatch.undo()
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda repo, name: str(cached))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     cached.write_bytes(b"".join(PARTS))
