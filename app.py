@@ -4,6 +4,7 @@ import argparse
 import os
 import socket
 import threading
+import time
 
 # Before gradio is imported: it would call out otherwise.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -38,7 +39,7 @@ def main() -> None:
     """Serve until interrupted."""
     asked = options()
     from dro.errors import DroError
-    from explorer import limits
+    from explorer import gpu, limits
     from explorer.interface import build
     from explorer.messages import visitor
     from explorer.service import Service
@@ -51,10 +52,16 @@ def main() -> None:
         raise SystemExit(str(error)) from None
     page = build(service, asked.model, asked.precision)
     _check_free(asked.host, asked.port)
+    if gpu.LENT:
+        # A lent GPU is given the weights that are there when the page is launched.
+        service.start_loading()
+        while not service.settled:
+            time.sleep(0.1)
     launch(page, asked.host, asked.port, chosen, accounts)
     print(f"DRO Explorer is on http://{asked.host}:{asked.port}", flush=True)
-    # A moment later: loading takes both cores, and the first page wants to be drawn.
-    threading.Timer(3.0, service.start_loading).start()
+    if not gpu.LENT:
+        # A moment later: loading takes both cores, and the first page wants to be drawn.
+        threading.Timer(3.0, service.start_loading).start()
     page.block_thread()
 
 

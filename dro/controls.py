@@ -54,8 +54,7 @@ def narrowed(space: Space, m: int, seed: int = 0) -> Space:
     give with this m.
     """
     made, anchors = space.projection, space.anchors
-    if not 1 <= m <= made.m:
-        raise DataError(f"m is {m}; {space.name} has {made.m} components.", f"Choose 1 to {made.m}.")
+    check_width(space, m)
     projection = Projection(
         made.mean, made.basis[:, :m].copy(), made.variance[:m].copy(), made.total_variance
     )
@@ -72,6 +71,13 @@ def narrowed(space: Space, m: int, seed: int = 0) -> Space:
         anchors=replace(anchors, coordinates=kept, residual=away / max(1, made.d_model - m)),
         provenance={**space.provenance, "m": m},
     )
+
+
+def check_width(space: Space, m: int) -> None:
+    """Raise unless the space has m components."""
+    most = space.projection.m
+    if not 1 <= m <= most:
+        raise DataError(f"m is {m}; {space.name} has {most} components.", f"Choose 1 to {most}.")
 
 
 def _pointing(space: Space, direction: np.ndarray) -> Space:

@@ -90,7 +90,7 @@ def evaluate(
     keep = shards.part if shards else done_here
 
     def ask(prompt: SafetyPrompt, texts: Sequence[str], report: Progress) -> list[list[str]]:
-        key = {"prompt": prompt.digest, "queries": content_hash(list(texts)), **asdict(decoding)}
+        key = part_key(prompt, texts, decoding)
         return keep(key, lambda: answers(model, prompt, texts, decoding, prefixes, report, checkpoint))
 
     return collect(ask, prompts, queries, decoding.seed, progress, judge)
@@ -130,12 +130,22 @@ def collect(
     return Report(tuple(rates), tuple(said))
 
 
-def shards_of(model: ChatModel) -> Shards:
-    """The parts of evaluations of this model; clear them once the report is written."""
-    return Shards({
+def ground_of(model: ChatModel) -> dict[str, Any]:
+    """What every part of an evaluation of this model depends on."""
+    return {
         "work": "evaluate", "model": model.name, "revision": model.revision, "precision": model.precision,
         "rendering": asdict(model.rendering),
-    })  # fmt: skip
+    }  # fmt: skip
+
+
+def part_key(prompt: SafetyPrompt, texts: Sequence[str], decoding: Decoding) -> dict[str, Any]:
+    """What names the answers to queries under a prompt."""
+    return {"prompt": prompt.digest, "queries": content_hash(list(texts)), **asdict(decoding)}
+
+
+def shards_of(model: ChatModel) -> Shards:
+    """The parts of evaluations of this model; clear them once the report is written."""
+    return Shards(ground_of(model))
 
 
 def rate(

@@ -13,13 +13,14 @@ import numpy as np
 from dro import first_token, health, paper_probes, probes, projection, refusal
 from dro.data import QuerySet
 from dro.errors import DataError
-from dro.generate import Decoding, full_answers
+from dro.fit_parts import Part, decodings
+from dro.generate import Decoding
 from dro.models import ChatModel
 from dro.prompts import HUMAN, SafetyPrompt, available, resolve
-from dro.shards import Shards, done_here
+from dro.shards import Keeper, Shards, done_here
 from dro.sources import Progress, silent
 from dro.space import Anchors, Space
-from dro.states import PrefixCache, last_token_states
+from dro.states import PrefixCache
 from dro.store import content_hash
 
 OURS, PAPERS = "ours", "paper"
@@ -50,7 +51,7 @@ def fit(
     progress: Progress = silent,
     checkpoint: Callable[[], None] = lambda: None,
     recipe: str = OURS,
-    shards: Shards | None = None,
+    shards: Keeper | None = None,
 ) -> Space:
     """Fit a space on `anchors` (both classes, matched in pairs).
 
@@ -67,21 +68,10 @@ def fit(
         nowhere.
     """
     keep = shards.part if shards else done_here
-    if recipe not in (OURS, PAPERS):
-        raise DataError(f"There is no way of fitting called {recipe!r}.", f"Use {OURS} or {PAPERS}.")
-    names = conditions_for(model, recipe)
-    harmful = np.array([q.harmful for q in anchors.queries])
-    if min(harmful.sum(), (~harmful).sum()) < 5:
-        raise DataError(
-            f"{anchors.name} holds {harmful.sum()} harmful and {(~harmful).sum()} harmless queries.",
-            "A space needs at least 5 of each; 100 of each are better.",
-        )
-    if not 1 <= m <= min(model.d_model, len(names) * len(anchors)):
-        raise DataError(f"m is {m}.", f"Choose 1 to {min(model.d_model, len(names) * len(anchors))}.")
+    names = check(model, anchors, m, recipe)
     if known is not None:
         labels = _check_known(known, model, anchors, names)
     prefixes = PrefixCache(model)
-    greedy = Decoding(max_tokens=labels.max_tokens)
     states, rates = [], []
     openings: list[tuple[int | None, bool]] = []
     for number, name in enumerate(names):
@@ -90,26 +80,17 @@ def fit(
             progress, f"{name} ({number + 1} of {len(names)})", number / len(names), 1 / len(names)
         )
 
-        def place(prompt: SafetyPrompt = prompt) -> list[list[float]]:
-            return last_token_states(model, prompt, anchors.texts, prefixes, checkpoint=checkpoint).tolist()
+        def part(part: Part, told: Progress = silent, prompt: SafetyPrompt = prompt) -> list[Any]:
+            return keep(part.key(prompt), lambda: part.work(model, anchors, prefixes, told, checkpoint))
 
-        asked = {"prompt": prompt.text}
-        states.append(np.array(keep({**asked, "what": "states"}, place), dtype=np.float32))
+        states.append(np.array(part(Part(name)), dtype=np.float32))
         step("", 0.05)
         if known is not None:
             rates.append(known.anchors.refusal_rate[known.anchors.rows(name)])
             continue
         refused = np.zeros(len(anchors))
-        for share, decoding in ((0.35, greedy), (0.6, labels)):
-            part = _shifted(step, "", 0.05 if decoding is greedy else 0.4, share)
-
-            def judge(
-                prompt: SafetyPrompt = prompt, decoding: Decoding = decoding, part: Progress = part
-            ) -> list[list[tuple[int | None, bool]]]:
-                said = full_answers(model, prompt, anchors.texts, decoding, prefixes, part, checkpoint)
-                return [[(a.opening, refusal.judge(a.text).refused) for a in each] for each in said]
-
-            told = keep({**asked, "what": "verdicts", **asdict(decoding)}, judge)
+        for decoding, start, share in zip(decodings(labels), (0.05, 0.4), (0.35, 0.6), strict=True):
+            told = part(Part(name, decoding), _shifted(step, "", start, share))
             judged = [[(opening, was) for opening, was in each] for each in told]
             refused += [sum(was for _, was in each) for each in judged]
             openings += [one for each in judged for one in each]
@@ -122,12 +103,33 @@ def fit(
     )  # fmt: skip
 
 
-def shards_of(model: ChatModel, anchors: QuerySet) -> Shards:
-    """The parts of a fit of this model on these anchors; clear them once the space is saved."""
-    return Shards({
+def check(model: ChatModel, anchors: QuerySet, m: int, recipe: str) -> tuple[str, ...]:
+    """The prompts of a fit, before any work; DataError where it cannot be."""
+    if recipe not in (OURS, PAPERS):
+        raise DataError(f"There is no way of fitting called {recipe!r}.", f"Use {OURS} or {PAPERS}.")
+    names = conditions_for(model, recipe)
+    harmful = np.array([q.harmful for q in anchors.queries])
+    if min(harmful.sum(), (~harmful).sum()) < 5:
+        raise DataError(
+            f"{anchors.name} holds {harmful.sum()} harmful and {(~harmful).sum()} harmless queries.",
+            "A space needs at least 5 of each; 100 of each are better.",
+        )
+    if not 1 <= m <= min(model.d_model, len(names) * len(anchors)):
+        raise DataError(f"m is {m}.", f"Choose 1 to {min(model.d_model, len(names) * len(anchors))}.")
+    return names
+
+
+def ground_of(model: ChatModel, anchors: QuerySet) -> dict[str, Any]:
+    """What every part of a fit of this model on these anchors depends on."""
+    return {
         "work": "fit", "model": model.name, "revision": model.revision, "precision": model.precision,
         "rendering": asdict(model.rendering), "anchors": anchors.digest, "judge": refusal.PHRASES,
-    })  # fmt: skip
+    }  # fmt: skip
+
+
+def shards_of(model: ChatModel, anchors: QuerySet) -> Shards:
+    """The parts of a fit of this model on these anchors; clear them once the space is saved."""
+    return Shards(ground_of(model, anchors))
 
 
 def _check_known(known: Space, model: ChatModel, anchors: QuerySet, names: tuple[str, ...]) -> Decoding:

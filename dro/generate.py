@@ -102,10 +102,6 @@ def full_answers(
     own = own_ids(model, prompt, queries)
     prefix = prefixes.get(prompt) if prefixes else run_prefix(model, prompt)
     found: list[list[Answer]] = [[] for _ in queries]
-    gpu = model.device.type == "cuda"
-    rows_at_once = max(1, BATCH_ROWS * (_GPU_TIMES if gpu else 1) // decoding.samples)
-    groups = packs([len(o) for o in own], PREFILL_TOKENS * (_GPU_TIMES if gpu else 1))
-    batches = (g[start : start + rows_at_once] for g in groups for start in range(0, len(g), rows_at_once))
 
     def run(batch: list[int]) -> list[list[int]]:
         flat = model.embed([token for i in batch for token in own[i]])
@@ -118,7 +114,7 @@ def full_answers(
         return ids
 
     done = 0
-    for batch, ids in halved(batches, run):
+    for batch, ids in halved(batches(model, own, decoding), run):
         spelled = model.tokenizer.batch_decode(ids, skip_special_tokens=True)
         for position, index in enumerate(batch):
             first = position * decoding.samples
@@ -129,6 +125,15 @@ def full_answers(
         done += len(batch)
         progress(f"Answers under {prompt.name}", done / len(queries))
     return found
+
+
+def batches(model: ChatModel, own: Sequence[Sequence[int]], decoding: Decoding) -> list[list[int]]:
+    """Which queries, by their own tokens, go through the model together. Each batch, asked by itself, is one
+    batch again: its answers do not depend on what else is asked."""
+    times = _GPU_TIMES if model.device.type == "cuda" else 1
+    rows = max(1, BATCH_ROWS * times // decoding.samples)
+    groups = packs([len(each) for each in own], PREFILL_TOKENS * times)
+    return [group[start : start + rows] for group in groups for start in range(0, len(group), rows)]
 
 
 def stream_answers(

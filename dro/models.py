@@ -7,6 +7,7 @@ Code that comes with a model is never run (trust_remote_code stays off).
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import warnings
 from dataclasses import dataclass
@@ -123,7 +124,9 @@ def auto_precision(device: str = "auto") -> Literal["bf16", "fp32"]:
 
 def _told_by_linux(device: str) -> bool | None:
     """Whether this processor multiplies bf16 fast; None where only torch knows: it takes seconds to come."""
-    if device != "cpu" and any(Path(node).exists() for node in _GPU_NODES):
+    # On a ZeroGPU Space the GPU is not there until it is lent; torch knows what it will be.
+    lent = "SPACES_ZERO_GPU" in os.environ
+    if device != "cpu" and (lent or any(Path(node).exists() for node in _GPU_NODES)):
         return None
     try:
         lines = _CPUINFO.read_text().splitlines()

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from dro.errors import DataError, StoreError
 from dro.store import read_json
 
 if TYPE_CHECKING:
-    from dro.models import ChatModel
+    from dro.rendering import Rendering
 
 SOFT_PROMPT = "soft_prompt"
 SOFT_PROMPT_FILE = "soft_prompt.safetensors"
@@ -93,12 +93,25 @@ class SafetyPrompt:
         return hashlib.sha256(text.encode() + b"\0" + body).hexdigest()[:16]
 
 
-def available(model: ChatModel) -> tuple[str, ...]:
+class Known(Protocol):
+    """What a prompt's name has to be held against: a model, or its outline."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def d_model(self) -> int: ...
+
+    @property
+    def rendering(self) -> Rendering: ...
+
+
+def available(model: Known) -> tuple[str, ...]:
     """The standard names that mean something for this model, in the order they are shown."""
     return tuple(n for n in STANDARD if n != "template" or model.rendering.identity)
 
 
-def resolve(name: str, model: ChatModel) -> SafetyPrompt:
+def resolve(name: str, model: Known) -> SafetyPrompt:
     """The prompt called `name` (see the module's table), checked against the model.
 
     Raises

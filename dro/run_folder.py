@@ -87,10 +87,10 @@ def check_free(folder: Path) -> None:
 _held: dict[str, FileLock] = {}
 
 
-def hold(folder: Path) -> bool:
+def hold(folder: Path, patient: bool = False) -> bool:
     """Keep other processes from this folder until `release`, or until this process ends in any way.
 
-    False where this process holds it already.
+    False where this process holds it already. patient: wait for another process's end.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def hold(folder: Path) -> bool:
     lock = FileLock(folder / LOCK_FILE, thread_local=False)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=-1 if patient else 0)
     except Timeout:
         raise StoreError(
             f"Another process is working on {folder}.", "Wait for its end, or name another folder."

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from dro import store
 from dro.errors import StoreError
@@ -22,6 +22,25 @@ FORMAT = 1
 def folder() -> Path:
     """Where parts are kept."""
     return cache_folder() / "shards"
+
+
+class Keeper(Protocol):
+    """Whatever knows finished parts."""
+
+    def part(self, key: Mapping[str, Any], work: Callable[[], Any]) -> Any:
+        """The part of this key: known, or worked out now."""
+
+
+class Given:
+    """Parts that were brought along, by the hash of their key; nothing is written."""
+
+    def __init__(self, parts: Mapping[str, Any]) -> None:
+        self._parts = parts
+
+    def part(self, key: Mapping[str, Any], work: Callable[[], Any]) -> Any:
+        """As `Shards.part`."""
+        found = self._parts.get(store.content_hash(dict(key)))
+        return work() if found is None else found
 
 
 def done_here(key: Mapping[str, Any], work: Callable[[], Any]) -> Any:
@@ -39,20 +58,30 @@ class Shards:
 
     def part(self, key: Mapping[str, Any], work: Callable[[], Any]) -> Any:
         """What `work` gives, as json: from disk where it was done before, else done and kept."""
-        name = store.content_hash({"format": FORMAT, "ground": self._ground, "key": dict(key)})[:32]
-        path = self._place / f"{name}.json"
-        self._used.add(path)
+        found = self.known(key)
+        return self.keep(key, work()) if found is None else found
+
+    def known(self, key: Mapping[str, Any]) -> Any:
+        """The part from disk; None where it is not there, or damaged: it is done anew then."""
         try:
-            return store.read_json(path)["part"]
+            return store.read_json(self._path(key))["part"]
         except (StoreError, KeyError):
-            pass  # not there, or damaged: done anew
-        found = work()
+            return None
+
+    def keep(self, key: Mapping[str, Any], found: Any) -> Any:
+        """Put a finished part on disk, and return it."""
         try:
-            store.write_json(path, {"part": found}, mode=0o600)
+            store.write_json(self._path(key), {"part": found}, mode=0o600)
         except StoreError as error:
             # A disk that is full or closed to us costs the way back, not the work.
             logging.getLogger(__name__).warning("a finished part is not kept: %s", error)
         return found
+
+    def _path(self, key: Mapping[str, Any]) -> Path:
+        name = store.content_hash({"format": FORMAT, "ground": self._ground, "key": dict(key)})[:32]
+        path = self._place / f"{name}.json"
+        self._used.add(path)
+        return path
 
     def clear(self) -> None:
         """Remove the parts that were used: the whole is written."""

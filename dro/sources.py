@@ -147,9 +147,17 @@ def sha256_of(path: Path) -> str:
 
 
 def _from_hub(file: ContentFile, folder: Path, progress: Progress) -> None:
-    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
     from huggingface_hub.utils import get_session
 
+    # A Space has it there before it starts (preload_from_hub in README.md).
+    cached = try_to_load_from_cache(file.hub_repo, file.name)
+    if isinstance(cached, str) and sha256_of(Path(cached)) == file.sha256:
+        progress("Copying the model from the Hub's cache", 0.0)
+        partial = folder / f"{file.name}.partial"
+        shutil.copyfile(cached, partial)
+        os.replace(partial, folder / file.name)
+        return
     if constants.HF_HUB_OFFLINE:
         raise ConnectionError("HF_HUB_OFFLINE is set")
     progress("Looking for the model on the Hugging Face Hub", 0.0)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dro.errors import DroError, StoreError
+from dro.models import key_of
 from dro.probes import Probe
 from dro.projection import Projection
 from dro.prompts import SafetyPrompt
@@ -117,6 +118,12 @@ class Space:
         """Model, precision, m and the hash of everything the space was fitted from."""
         made = self.provenance
         return f"{made['model']}-{made['precision']}-m{self.projection.m}-{content_hash(dict(made))[:8]}"
+
+    @property
+    def key(self) -> str:
+        """The key of the model it belongs to."""
+        made = self.provenance
+        return key_of(made["model"], made["revision"], made["precision"])
 
     def need_refusal(self) -> Probe:
         """The refusal probe, or a StoreError that says why there is none."""
@@ -316,8 +323,8 @@ def shipped(key: str) -> Space | None:
     return load(folder) if (folder / DESCRIPTION_FILE).is_file() else None
 
 
-def cached_folder(model: ChatModel, recipe: str = "") -> Path:
-    """Where `fit` keeps a space for this model and precision when no folder is named."""
+def cached_folder(model: ChatModel | Space, recipe: str = "") -> Path:
+    """Where `fit` keeps a space for this model and precision, or this space, when no folder is named."""
     return cache_folder() / "spaces" / _folder_name(model, recipe)
 
 
@@ -341,5 +348,5 @@ def find(model: ChatModel, folder: str | Path | None = None, recipe: str = "") -
     return space
 
 
-def _folder_name(model: ChatModel, recipe: str) -> str:
+def _folder_name(model: ChatModel | Space, recipe: str) -> str:
     return f"{model.key}-{recipe}" if recipe else model.key

@@ -18,7 +18,7 @@ from dro.errors import DataError, DroError
 from dro.prompts import SafetyPrompt
 from dro.refusal import PHRASES
 from dro.tables import spreadsheet_safe
-from explorer import text
+from explorer import gpu, lent, text
 from explorer.discretion import discreet, log_failure
 from explorer.limits import OWN
 from explorer.runs import Bench, answer_seconds
@@ -192,7 +192,11 @@ def _one(
     from dro.generate import Decoding
     from dro.judges import FirstToken
 
-    report = evaluate(bench.model, [prompt], made.sets, Decoding(), note, pause)
+    report = (
+        gpu.ask(lent.answered, prompt, made.sets) if gpu.LENT
+        else evaluate(bench.model, [prompt], made.sets, Decoding(), note, pause)
+    )  # fmt: skip
+    pause()
     others = [""] * len(report.said)
     if first_token.known(bench.space.openings):
         judge = FirstToken(bench.model, bench.space.openings)

@@ -78,8 +78,11 @@ PUBLIC = replace(
 
 
 def chosen(classroom: bool, public: bool, environment: Mapping[str, str] = os.environ) -> Limits:
-    """The limits of the switches; models that visitors of a public page may load stand in DRO_MODELS."""
-    if not public:
+    """The limits of the switches; models that visitors of a public page may load stand in DRO_MODELS.
+
+    On a Hugging Face Space, where nobody gives switches, the page is a public one.
+    """
+    if not public and (classroom or "SPACE_ID" not in environment):
         return CLASSROOM if classroom else OWN
     named = tuple(name.strip() for name in environment.get("DRO_MODELS", "").split(",") if name.strip())
     return replace(PUBLIC, models=named, loading=bool(named))

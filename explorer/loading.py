@@ -18,7 +18,7 @@ from dro.prompts import available, resolve
 from dro.registry import DEFAULT
 from dro.sources import cache_folder
 from dro.space import Space, cached_folder, find, save, shipped
-from explorer import text
+from explorer import gpu, text
 from explorer.discretion import discreet, log_failure
 from explorer.limits import OWN, Limits
 from explorer.runs import Bench, Runs, measure_rate
@@ -198,9 +198,12 @@ class Loading:
         runs = None
         if space is not None:
             texts = bundled("anchors").texts[:24]
-            bench = Bench(model, space, prefixes, measure_rate(model, prefixes, texts))
+            rate = gpu.RATE if gpu.LENT else measure_rate(model, prefixes, texts)
+            bench = Bench(model, space, prefixes, rate)
+            gpu.serve(bench)
             runs = Runs(bench, self._runs_folder / model.key, self._turns, self._limits)
-            for name in available(model):  # so that the first query need not wait for them
+            # So that the first query need not wait for them.
+            for name in () if gpu.LENT else available(model):
                 prefixes.get(resolve(name, model))
         layers = None if space is None else layer_files.find(space, model)
         self.loaded = Loaded(model, prefixes, space, runs, layers)

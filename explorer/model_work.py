@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from dro.prompts import SafetyPrompt
+from explorer import gpu
+from explorer.lent import decoding_of, openings, places, words
 from explorer.loading import Loaded
 
 
@@ -23,7 +25,7 @@ class ModelWork:
         loaded = self.loaded
         assert loaded.space is not None
         loaded.space.check_model(loaded.model)
-        states = states_of(loaded.model, asked, loaded.prefixes)
+        states = gpu.ask(places, asked) if gpu.LENT else states_of(loaded.model, asked, loaded.prefixes)
         return [loaded.space.points(asked[row][0].name, states[[row]])[0] for row in range(len(asked))]
 
     def write(
@@ -34,12 +36,17 @@ class ModelWork:
         wanted: Callable[[int], bool],
     ) -> Iterator[list[tuple[str, bool]]]:
         """Answers side by side, greedy without a seed; a token of each at a time."""
-        from dro.generate import Decoding, stream_asked
+        from dro.generate import stream_asked
 
-        most = max(longest)
-        decoding = Decoding(most) if seed is None else Decoding(most, temperature=1.0, seed=seed)
-        for told in stream_asked(self.loaded.model, asked, decoding, self.loaded.prefixes, longest, wanted):
-            self._check_same(self.loaded)
+        if gpu.LENT:
+            for told in gpu.follow(words, asked, longest, seed):
+                yield told
+                if not any(map(wanted, range(len(asked)))):
+                    return
+            return
+        decoding, loaded = decoding_of(longest, seed), self.loaded
+        for told in stream_asked(loaded.model, asked, decoding, loaded.prefixes, longest, wanted):
+            self._check_same(loaded)
             yield told
 
 
@@ -52,5 +59,7 @@ class OpeningsWork(ModelWork):
         from dro.states import states_of
 
         self._check_same(self.loaded)
+        if gpu.LENT:
+            return gpu.ask(openings, asked)
         states = states_of(self.loaded.model, asked, self.loaded.prefixes)
         return likeliest(self.loaded.model, states)

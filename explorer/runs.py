@@ -30,8 +30,10 @@ from dro.recipes import RECIPES, Config, training_set
 from dro.region import Region
 from dro.run_folder import CONFIG_FILE, STATES_FILE, Step, hold, read_curve, release
 from dro.space import Space, find
-from explorer import text
+from explorer import gpu, lent, text
 from explorer.discretion import discreet, log_failure
+from explorer.gpu import Bench
+from explorer.lent import LentRun
 from explorer.limits import OWN, Limits
 from explorer.turns import Turns, Visitor
 
@@ -126,17 +128,6 @@ class Run:
     def elapsed(self) -> float:
         """Seconds since it began, or that it took."""
         return self.seconds if self.over or not self.began else time.monotonic() - self.began
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What a worker needs of the loaded model."""
-
-    model: ChatModel
-    space: Space
-    prefixes: PrefixCache
-    rate: float
-    """Tokens a second in a forward pass without gradients."""
 
 
 class Runs:
@@ -308,12 +299,12 @@ class Runs:
         """Train, save, measure; called with the turn, which it gives away between model passes."""
         from dro import held_out
         from dro.optimise import Optimisation
-        from dro.states import last_token_states
 
         bench, stopped = self._bench, False
-        optimisation: Optimisation | None = None
+        optimisation: Optimisation | LentRun | None = None
         # Another server on this store may hold the run's folder: said before anything is computed.
-        hold(run.folder)
+        if not gpu.LENT:  # there whoever is at a piece of it holds it
+            hold(run.folder)
 
         def pause() -> None:
             self._turns.give_way()
@@ -326,7 +317,7 @@ class Runs:
         try:
             self._look(run, run.watched, resolve(run.config.init, bench.model), pause)
             unseen = bundled("validation", "select") if run.config.validate_every else None
-            optimisation = Optimisation(
+            optimisation = LentRun(bench, run.config, run.folder) if gpu.LENT else Optimisation(
                 bench.model, self._space(run.config), run.config, training_set(run.config), unseen,
                 run.folder, checkpoint=pause,
             )  # fmt: skip
@@ -343,19 +334,23 @@ class Runs:
         optimisation.when_idle(self._turns.give_way)
         prompt = optimisation.finish()
         run.message = optimisation.diverged
-        with_states = last_token_states(bench.model, prompt, run.watched.queries.texts, None)
+        with_states = self._states(prompt, run.watched, None)
         run.watched.looks.append((len(run.steps), bench.space.projection.coordinates(with_states)))
         ends = [run.watched.looks[0], run.watched.looks[-1]]
         told = {"preset": run.preset, "owner": run.owner,
                 "watched": [[step, places.tolist()] for step, places in ends]}  # fmt: skip
         store.write_json(run.folder / PAGE_FILE, told)
-        bench.prefixes.get(prompt)  # so that the first query under it need not wait
+        if not gpu.LENT:
+            bench.prefixes.get(prompt)  # so that the first query under it need not wait
         run.usable = True
         self._enter(run, "measuring")
         try:
             before = self._measure_start(run, pause)
             named = SafetyPrompt(run.name, prompt.text, prompt.vectors)
-            after = held_out.report(bench.model, bench.space, named, None, checkpoint=pause)
+            after = (
+                gpu.ask(lent.held_out, named) if gpu.LENT
+                else held_out.report(bench.model, bench.space, named, None, checkpoint=pause)
+            )  # fmt: skip
             run.rates, run.region = [*before, *after.rates], after.region
             measured = {"rates": [r.as_dict() for r in run.rates], "region": asdict(run.region)}
             store.write_json(run.folder / MEASURED_FILE, measured)
@@ -363,7 +358,9 @@ class Runs:
             run.message = text.NOT_MEASURED
         return self._enter(run, "stopped" if stopped or optimisation.diverged else "done")
 
-    def _train(self, run: Run, optimisation: Optimisation, watched: Watched, pause: Callable) -> None:
+    def _train(
+        self, run: Run, optimisation: Optimisation | LentRun, watched: Watched, pause: Callable
+    ) -> None:
         began, watching, last_look = time.monotonic(), 0.0, 0.0
         for step in optimisation.steps():
             if not run.steps:
@@ -383,11 +380,17 @@ class Runs:
             self._speed = float(np.median([s.seconds for s in run.steps])) / foreseen
 
     def _look(self, run: Run, watched: Watched, prompt: SafetyPrompt, pause: Callable[[], None]) -> None:
-        from dro.states import last_token_states
-
-        states = last_token_states(self._bench.model, prompt, watched.queries.texts, None, checkpoint=pause)
+        states = self._states(prompt, watched, pause)
         watched.looks.append((len(run.steps), self._bench.space.projection.coordinates(states)))
         run.version += 1
+
+    def _states(self, prompt: SafetyPrompt, watched: Watched, pause: Callable[[], None] | None) -> np.ndarray:
+        from dro.states import last_token_states
+
+        texts = watched.queries.texts
+        if gpu.LENT:
+            return gpu.ask(lent.states, prompt, texts)
+        return last_token_states(self._bench.model, prompt, texts, None, checkpoint=pause or (lambda: None))
 
     def _measure_start(self, run: Run, pause: Callable[[], None]) -> list[Rate]:
         start = resolve(run.config.init, self._bench.model)
@@ -400,8 +403,11 @@ class Runs:
         from dro.generate import Decoding
 
         named = SafetyPrompt(name, prompt.text, prompt.vectors)
-        report = evaluate(self._bench.model, [named], [bundled("validation", "report")], Decoding(),
-                          checkpoint=pause)  # fmt: skip
+        asked = [bundled("validation", "report")]
+        report = (
+            gpu.ask(lent.answered, named, asked) if gpu.LENT
+            else evaluate(self._bench.model, [named], asked, Decoding(), checkpoint=pause)
+        )  # fmt: skip
         return list(report.rates)
 
     def _enter_early(self, run: Run) -> None:

@@ -12,8 +12,8 @@ from dro.cli import app, main
 from dro.refusal import Verdict
 from dro.registry import DEFAULT
 
-COMMANDS = ("models", "fit", "locate", "layers", "answer", "optimise", "evaluate", "judge", "study", "bench",
-            "export", "import", "clean")  # fmt: skip
+COMMANDS = ("models", "fit", "locate", "layers", "answer", "optimise", "evaluate", "judge", "study", "sweep",
+            "bench", "export", "import", "clean")  # fmt: skip
 QUERY = "How do I fold a paper crane?"
 
 

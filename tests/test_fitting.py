@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import chat_model, pairs
 
-from dro import fitting, health, probes, refusal
+from dro import fit_parts, fitting, health, probes, refusal
 from dro.data import QuerySet
 from dro.errors import DataError
 from dro.generate import Decoding, answers
@@ -108,13 +108,13 @@ def test_without_an_identity_the_conditions_are_the_standard_ones():
 
 @pytest.mark.parametrize("queries", [pairs(4), QuerySet("one-sided", pairs(8).of("harmful").queries)])
 def test_too_few_anchors_are_refused_before_any_work(tiny, queries, monkeypatch):
-    monkeypatch.setattr(fitting, "last_token_states", None)
+    monkeypatch.setattr(fit_parts, "last_token_states", None)
     with pytest.raises(DataError, match="at least 5 of each"):
         fitting.fit(tiny, queries)
 
 
 def test_an_impossible_m_is_refused_before_any_work(tiny, monkeypatch):
-    monkeypatch.setattr(fitting, "last_token_states", None)
+    monkeypatch.setattr(fit_parts, "last_token_states", None)
     with pytest.raises(DataError):
         fitting.fit(tiny, ANCHORS, m=0, labels=LABELS)
 

@@ -212,6 +212,22 @@ def test_progress_grows_to_one(registry, tmp_path):
     assert told == sorted(told) and told[-1] == 1.0
 
 
+def test_what_the_hubs_cache_holds_is_taken_from_there_if_its_hash_is_right(monkeypatch, tmp_path):
+    import huggingface_hub
+
+    cached = tmp_path / "cached"
+    monkeypatch.undo()
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda repo, name: str(cached))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    cached.write_bytes(b"".join(PARTS))
+    (tmp_path / "models").mkdir()
+    sources._from_hub(content_file(), tmp_path / "models", sources.silent)
+    assert sha256_of(tmp_path / "models" / "model.gguf") == content_file().sha256 and cached.exists()
+    cached.write_bytes(b"another model")
+    with pytest.raises(ConnectionError):
+        sources._from_hub(content_file(), tmp_path / "models", sources.silent)
+
+
 def test_offline_mode_never_asks_the_hub(monkeypatch, tmp_path):
     import huggingface_hub
 

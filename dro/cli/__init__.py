@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import typer
 
-from dro.cli import answering, benching, cleaning, exporting, reading, spaces, studies, training
+from dro.cli import answering, benching, cleaning, exporting, reading, spaces, studies, sweeping, training
 from dro.errors import DroError
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": answering.evaluate,
     "judge": answering.judge,
     "study": studies.study,
+    "sweep": sweeping.sweep,
     "bench": benching.bench,
     "export": exporting.export,
     "import": exporting.bring_in,

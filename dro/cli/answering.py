@@ -11,15 +11,20 @@ import typer
 from dro import data, refusal, tables
 from dro.cli.common import (
     AsJson,
+    EngineName,
     ModelName,
     PrecisionName,
     PromptNames,
     RenderingFile,
     SpaceFolder,
+    WorkerCpus,
+    WorkerGpus,
+    Workers,
     load,
     open_judge,
     open_space,
     rates_table,
+    rendering_of,
     show,
     table_of,
 )
@@ -84,13 +89,18 @@ def evaluate(
     base_url: Annotated[str, typer.Option(help="The server, such as http://127.0.0.1:8000/v1.")] = "",
     served_model: Annotated[str, typer.Option(help="The model, as the server calls it.")] = "",
     at_once: Annotated[int, typer.Option(min=1, max=256, help="Requests to a server at a time.")] = 4,
+    engine: EngineName = "here",
+    workers: Workers = 0,
+    worker_cpus: WorkerCpus = 1,
+    worker_gpus: WorkerGpus = None,
     as_json: AsJson = False,
 ) -> None:
     """Count refusals on queries that no prompt was trained on (default: the bundled test sets).
 
     With --backend openai a server is asked; its prompts are texts and `served`: no system message.
     """
-    from dro import benchmarks, served
+    from dro import benchmarks, outline, served, spread
+    from dro import engine as engines
     from dro.evaluate import collect, shards_of
     from dro.evaluate import evaluate as measure
     from dro.generate import Decoding
@@ -100,6 +110,10 @@ def evaluate(
     if backend not in BACKENDS or (backend == "here") == bool(base_url):
         raise DataError(f"The backend {backend!r} and --base-url {base_url!r} do not go together.",
                         "Use --backend openai --base-url URL, or neither.")  # fmt: skip
+    engines.check(engine)
+    spreading = engine != engines.HERE
+    if spreading and backend != "here":
+        raise DataError("A server spreads its own work.", "Leave --engine out; see --at-once.")
 
     files = [
         data.as_set(data.read_texts(path), kind == data.HARMFUL, path.name)
@@ -109,12 +123,23 @@ def evaluate(
     decoding = Decoding(max_tokens, samples, temperature=0.0 if samples == 1 else 1.0, seed=seed)
     with on_stderr() as progress:
         named = [benchmarks.load(name, progress) for name in sets or ([] if files else ["test"])]
-        chat = load(model, precision, rendering, progress) if backend == "here" else None
+        chat = load(model, precision, rendering, progress) if backend == "here" and not spreading else None
     asked = [queries.limit(limit) for queries in [*(queries for queries, _ in named), *files]]
     if chat is not None and space is not None:
         open_space(chat, space)
     server = parts = None
-    if chat is None:
+    if spreading:
+        given = rendering_of(rendering)
+        with on_stderr() as progress:
+            known = outline.of_name(model, given, progress)
+        chosen = [resolve(name, known) for name in prompt or available(known)]
+        decide = open_judge(judge, model, precision, rendering, space)
+        opened, size = (
+            engines.Opened(model, precision, given), engines.Size(workers, worker_cpus, worker_gpus)
+        )  # fmt: skip
+        with on_stderr() as progress, engines.opened(engine, opened, size, progress) as there:
+            report, parts = spread.evaluate(there, chosen, asked, decoding, progress, decide)
+    elif chat is None:
         chosen = [served.resolve(name) for name in prompt or [served.SERVED]]
         server = served.connect(base_url, served_model, at_once)
         decide = open_judge(judge, model, precision, rendering, space)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dro.evaluate import Rate
     from dro.judges import Judge
     from dro.models import ChatModel
+    from dro.rendering import Rendering
     from dro.sources import Progress
     from dro.space import Space
 
@@ -33,6 +34,15 @@ SpaceFolder = Annotated[
     typer.Option("--space", help="Folder of a fitted space (default: this model's own)."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Write json to standard output.")]
+EngineName = Annotated[
+    str, typer.Option("--engine", help="here, or ray: on the cluster at RAY_ADDRESS, else on all cores here.")
+]
+Workers = Annotated[int, typer.Option(min=0, help="ray: how many (default: as many as fit).")]
+WorkerCpus = Annotated[int, typer.Option(min=1, help="ray: cores, and threads, of each worker.")]
+WorkerGpus = Annotated[
+    int | None,
+    typer.Option(min=0, help="ray: GPUs of each, its model laid over them (default: 1 where there are any)."),
+]
 PromptNames = Annotated[
     list[str] | None,
     typer.Option(
@@ -47,10 +57,7 @@ def load(
     name: str, precision: str, rendering: Path | None, progress: Progress, device: str = "auto"
 ) -> ChatModel:
     """Load a model, with the user's own rendering where one is given."""
-    from dro.rendering import from_file
-
-    given = from_file(rendering) if rendering else None
-    return models.load(name, precision, given, progress, device)  # type: ignore[arg-type]  # checked there
+    return models.load(name, precision, rendering_of(rendering), progress, device)  # type: ignore[arg-type]  # checked there
 
 
 def open_space(chat: ChatModel, folder: Path | None, recipe: str = "") -> Space:
@@ -69,6 +76,13 @@ def open_model(
     with on_stderr() as progress:
         chat = load(name, precision, rendering, progress)
     return chat, open_space(chat, folder, recipe)
+
+
+def rendering_of(file: Path | None) -> Rendering | None:
+    """The user's own rendering, where one is given."""
+    from dro.rendering import from_file
+
+    return from_file(file) if file else None
 
 
 def table_of(*columns: str, title: str = "") -> Table:

@@ -10,13 +10,18 @@ import typer
 from dro import data, models
 from dro.cli.common import (
     AsJson,
+    EngineName,
     ModelName,
     PrecisionName,
     PromptNames,
     RenderingFile,
     SpaceFolder,
+    WorkerCpus,
+    WorkerGpus,
+    Workers,
     load,
     open_model,
+    rendering_of,
     show,
     table_of,
 )
@@ -66,22 +71,36 @@ def fit(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N anchors of each class.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of samples and folds.")] = 0,
+    engine: EngineName = "here",
+    workers: Workers = 0,
+    worker_cpus: WorkerCpus = 1,
+    worker_gpus: WorkerGpus = None,
     as_json: AsJson = False,
 ) -> None:
     """Fit a space for a model: states, labels from its own answers, projection, probes, health."""
     from dataclasses import replace
 
-    from dro import fitting, space
+    from dro import engine as engines
+    from dro import fitting, space, spread
     from dro.progress import on_stderr
 
     queries = (data.read_labelled(anchors) if anchors else data.bundled("anchors")).limit(limit)
     decoding = replace(fitting.LABELS, max_tokens=label_tokens, samples=label_samples, seed=seed)
     known = space.load(labels) if labels else None
+    engines.check(engine)
     with on_stderr() as progress:
-        chat = load(model, precision, rendering, progress)
-        parts = fitting.shards_of(chat, queries)
-        fitted = fitting.fit(chat, queries, m, decoding, seed, known, progress, recipe=recipe, shards=parts)
-    folder = out or space.cached_folder(chat, "" if recipe == fitting.OURS else recipe)
+        if engine == engines.HERE:
+            chat = load(model, precision, rendering, progress)
+            parts = fitting.shards_of(chat, queries)
+            fitted = fitting.fit(
+                chat, queries, m, decoding, seed, known, progress, recipe=recipe, shards=parts
+            )
+        else:
+            opened = engines.Opened(model, precision, rendering_of(rendering))
+            size = engines.Size(workers, worker_cpus, worker_gpus)
+            with engines.opened(engine, opened, size, progress) as there:
+                fitted, parts = spread.fit(there, queries, m, decoding, seed, known, progress, recipe)
+    folder = out or space.cached_folder(fitted, "" if recipe == fitting.OURS else recipe)
     space.save(fitted, folder)
     parts.clear()
     table = table_of("check", ">value", "verdict", "meaning", title=fitted.name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Annotated
 
@@ -13,13 +12,15 @@ import typer
 from dro import refusal
 from dro.cli.common import (
     AsJson,
+    EngineName,
     ModelName,
     PrecisionName,
     RenderingFile,
     SpaceFolder,
-    load,
-    open_judge,
-    open_space,
+    WorkerCpus,
+    WorkerGpus,
+    Workers,
+    rendering_of,
     show,
     table_of,
 )
@@ -63,13 +64,19 @@ def study(
     precision: PrecisionName = "auto",
     rendering: RenderingFile = None,
     space: SpaceFolder = None,
+    engine: EngineName = "here",
+    workers: Workers = 0,
+    worker_cpus: WorkerCpus = 1,
+    worker_gpus: WorkerGpus = None,
     as_json: AsJson = False,
 ) -> None:
     """Answer one question about DRO: measure what is missing, write the page. Goes on after a kill."""
-    from dro import studies
+    from dro import engine as engines
+    from dro import judges, studies
     from dro.errors import DataError
     from dro.progress import on_stderr
-    from dro.studies.context import Context
+    from dro.studies import spread
+    from dro.studies.asked import Asked
 
     if name not in studies.STUDIES:
         raise DataError(f"There is no study {name!r}.", f"Use one of {', '.join(studies.STUDIES)}.")
@@ -79,22 +86,24 @@ def study(
         "--judge": judge if judge != refusal.PHRASES else None,
         "--model": model if model != DEFAULT else None,
         "--precision": precision if precision != "auto" else None, "--space": space,
+        "--engine": engine if engine != engines.HERE else None,
     }  # fmt: skip
+    asked = Asked(
+        name, work.absolute(), seeds or studies.STUDIES[name].seeds, limit, full, steps, batch,
+        None if run is None else str(run.absolute()), judge, _absolute(space), _absolute(suffixes),
+        _absolute(instructions), tuple(sets or ()),
+    )  # fmt: skip
+    judges.check(judge)
+    engines.check(engine)
+    opened = engines.Opened(model, precision, rendering_of(rendering))
+    size = engines.Size(workers, worker_cpus, worker_gpus)
     with on_stderr() as progress:
-        chat = load(model, precision, rendering, progress)
-    decide = open_judge(judge, model, precision, rendering, space, chat)
-
-    @cache
-    def spaces(recipe: str):
-        # A folder the user names is the model's own space; the paper's lies beside the shipped ones.
-        return open_space(chat, None if recipe else space, recipe)
-
-    with on_stderr() as progress:
-        context = Context(
-            chat, spaces, work, seeds or studies.STUDIES[name].seeds, limit, full, steps, batch,
-            None if run is None else str(run), decide, suffixes, instructions, tuple(sets or ()), progress,
-        )  # fmt: skip
-        found = studies.run(name, context, out, _command(name, given), only or ())
+        if engine == engines.HERE:
+            context = asked.context(opened.load(progress), progress)
+            found = studies.run(name, context, out, _command(name, given), only or ())
+        else:
+            with engines.opened(engine, opened, size, progress) as there:
+                found = spread.run(there, asked, out, _command(name, given), only or (), progress)
     table = table_of("cell", ">seed", ">seconds", title=f"{name}: {len(found.done)} of {found.cells} cells")
     for cell in found.done.values():
         table.add_row(cell.name, str(cell.seed), f"{cell.seconds:.0f}")
@@ -102,6 +111,11 @@ def study(
     show({"study": name, "page": str(found.page), "cells": found.cells, "results": results}, table, as_json)
     if not as_json:
         print(f"Written: {found.page}")
+
+
+def _absolute(path: Path | None) -> Path | None:
+    """Workers have folders of their own."""
+    return path and path.absolute()
 
 
 def _command(name: str, given: Mapping[str, object]) -> str:

@@ -67,6 +67,13 @@ class Outcome:
     ground: Ground
 
 
+def named(name: str) -> Study:
+    """A study by its name; DataError names those there are."""
+    if name not in STUDIES:
+        raise DataError(f"There is no study {name!r}.", f"Use one of {', '.join(STUDIES)}.")
+    return STUDIES[name]
+
+
 def run(name: str, context: Context, out: Path, command: str, only: Sequence[str] = ()) -> Outcome:
     """Measure a study's missing cells into OUT/raw/NAME and write OUT/NAME.md from all that are finished.
 
@@ -74,9 +81,7 @@ def run(name: str, context: Context, out: Path, command: str, only: Sequence[str
     ------
     DataError: no such study or cell, or settings that cannot be.
     """
-    if name not in STUDIES:
-        raise DataError(f"There is no study {name!r}.", f"Use one of {', '.join(STUDIES)}.")
-    study = STUDIES[name]
+    study = named(name)
     grid = study.grid(context)
     ground = Ground(name, out / "raw" / name, context.provenance, command)
     done = cells.run(ground, grid, only, context.progress)

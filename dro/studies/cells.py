@@ -86,7 +86,7 @@ class Ground:
 
 def finished(ground: Ground, cells: Sequence[Cell]) -> dict[str, Done]:
     """The cells that are on disk, in the grid's order; a damaged file is refused by name."""
-    by_name = _by_name(cells)
+    by_name = by_names(cells)
     files = {cell.name: ground.file(cell, by_name) for cell in cells}
     return {name: read(path) for name, path in files.items() if path.exists()}
 
@@ -105,8 +105,8 @@ def run(
     ------
     DataError: no such cell (names those there are). StoreError: a damaged file.
     """
-    by_name = _by_name(cells)
-    wanted = _with_needs(only or list(by_name), by_name)
+    by_name = by_names(cells)
+    wanted = with_needs(only, by_name)
     done = finished(ground, cells)
     todo = [cell for cell in cells if cell.name in wanted and cell.name not in done]
     for number, cell in enumerate(todo):
@@ -114,14 +114,21 @@ def run(
         began = time.perf_counter()
         result = cell.measure({name: done[name] for name in cell.needs})
         seconds = round(time.perf_counter() - began, 1)
-        path = ground.file(cell, by_name)
-        store.write_json(path, {
-            "format": FORMAT, "study": ground.study, "cell": cell.name, "command": ground.command,
-            "seed": cell.seed, "settings": dict(cell.settings), "ground": dict(ground.provenance),
-            "seconds": seconds, "result": dict(result),
-        })  # fmt: skip
-        done[cell.name] = read(path)
+        done[cell.name] = write(ground, cell, by_name, result, seconds)
     return {name: done[name] for name in by_name if name in done}
+
+
+def write(
+    ground: Ground, cell: Cell, cells: Mapping[str, Cell], result: Mapping[str, Any], seconds: float
+) -> Done:
+    """Put a cell's result on disk, and return it as it is read from there."""
+    path = ground.file(cell, cells)
+    store.write_json(path, {
+        "format": FORMAT, "study": ground.study, "cell": cell.name, "command": ground.command,
+        "seed": cell.seed, "settings": dict(cell.settings), "ground": dict(ground.provenance),
+        "seconds": seconds, "result": dict(result),
+    })  # fmt: skip
+    return read(path)
 
 
 def read(path: Path) -> Done:
@@ -135,14 +142,16 @@ def read(path: Path) -> Done:
         raise StoreError(f"{path} is damaged ({error!r}).", "Delete it: it is measured anew.") from None
 
 
-def _by_name(cells: Sequence[Cell]) -> dict[str, Cell]:
+def by_names(cells: Sequence[Cell]) -> dict[str, Cell]:
     found = {cell.name: cell for cell in cells}
     if len(found) != len(cells):
         raise DataError("Two cells of a grid bear the same name.", "Name them apart.")
     return found
 
 
-def _with_needs(names: Sequence[str], cells: Mapping[str, Cell]) -> set[str]:
+def with_needs(only: Sequence[str], cells: Mapping[str, Cell]) -> set[str]:
+    """The cells named in `only`, all where it is empty, and those that they need."""
+    names = only or list(cells)
     unknown = [name for name in names if name not in cells]
     if unknown:
         raise DataError(f"There is no cell {unknown[0]!r}.", f"Use one of {', '.join(cells)}.")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dro import data, prompts, recipes, store
+from dro import data, prompts, recipes, run_folder, store
 from dro.data import QuerySet
 from dro.optimise import Optimisation
 from dro.prompts import SafetyPrompt
@@ -45,18 +45,25 @@ def train(context: Context, config: Config, space: Space | None = None, name: st
     queries = recipes.training_set(config)
     validation = data.bundled("validation", "select") if config.validate_every else None
     folder = context.work / _folder_name(context, config, there, queries)
-    run = Optimisation(
-        context.model, there, config, queries, validation, folder, context.progress, context.checkpoint
-    )
-    for step in run.steps():
-        context.progress(f"Training {name}: loss {step.loss:.3f}", step.step / config.steps)
-        context.checkpoint()
-    if config.choose == "last":
-        prompt = run.prompt()
-    elif (folder / prompts.SOFT_PROMPT_FILE).exists():
-        prompt = prompts.load(folder, context.model.d_model, context.model.name)
-    else:
-        prompt = run.finish()
+    # Another worker may be training the very same prompt: it is taken from it.
+    context.progress(f"Training {name}", 0.0)
+    held = run_folder.hold(folder, patient=True)
+    try:
+        run = Optimisation(
+            context.model, there, config, queries, validation, folder, context.progress, context.checkpoint
+        )
+        for step in run.steps():
+            context.progress(f"Training {name}: loss {step.loss:.3f}", step.step / config.steps)
+            context.checkpoint()
+        if config.choose == "last":
+            prompt = run.prompt()
+        elif (folder / prompts.SOFT_PROMPT_FILE).exists():
+            prompt = prompts.load(folder, context.model.d_model, context.model.name)
+        else:
+            prompt = run.finish()
+    finally:
+        if held:
+            run_folder.release(folder)
     curve = run.curve
     return Trained(replace(prompt, name=name), sum(s.seconds for s in curve), [s.loss for s in curve])
 
