@@ -152,8 +152,10 @@ def pool(model: Opened, size: Size = Size(), progress: Progress = silent) -> Ite
 
 
 @contextmanager
-def cluster() -> Iterator[Any]:
+def cluster(cores: int | None = None) -> Iterator[Any]:
     """Ray, connected: to what this process has joined already, to RAY_ADDRESS, or to a cluster begun here.
+
+    cores: how many a cluster begun here says it has; None: those of this machine.
 
     Raises
     ------
@@ -175,14 +177,14 @@ def cluster() -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
-    _join(ray, address)
+    _join(ray, address, cores)
     try:
         yield ray
     finally:
         ray.shutdown()
 
 
-def _join(ray: Any, address: str | None) -> None:
+def _join(ray: Any, address: str | None, cores: int | None) -> None:
     """Connect to a cluster, and bring the code along; or begin one on this machine."""
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address:
@@ -190,7 +192,11 @@ def _join(ray: Any, address: str | None) -> None:
         options |= {"runtime_env": {"working_dir": str(_ROOT), "excludes": _NOT_SENT}}
     else:
         # Results are small; by itself Ray would take a third of the memory for them.
-        options |= {"include_dashboard": False, "num_cpus": os.cpu_count(), "object_store_memory": 200 << 20}
+        options |= {
+            "include_dashboard": False,
+            "num_cpus": cores or os.cpu_count(),
+            "object_store_memory": 200 << 20,
+        }
     try:
         ray.init(**options)
     except Exception as error:

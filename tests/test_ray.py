@@ -32,7 +32,7 @@ def ray():
     """One cluster for all tests here: it takes a while to start."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
-        with cluster() as joined:
+        with cluster(cores=4) as joined:  # two workers stay, two come and go
             # Workers do not find the tests' folder: what they call here is brought to them whole.
             joined.cloudpickle.register_pickle_by_value(sys.modules[__name__])
             yield joined
