@@ -27,7 +27,7 @@ def build(service: Service, name: str, precision: str) -> gr.Blocks:
             with gr.Tab("Optimise", id="optimise"):
                 optimising = optimise.build(service)
             with gr.Tab("Evaluate", id="evaluate-tab"):
-                evaluated = evaluate.build(service)
+                evaluated = evaluate.build(service, status)
             with gr.Tab("Layers", id="layers") as layers_tab:
                 layers.build(service, layers_tab)
             with gr.Tab("Learn", id="learn"):

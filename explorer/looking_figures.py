@@ -65,8 +65,9 @@ def ladder(rungs: Sequence[Rung], base: str, query: str) -> go.Figure:
     everything = [0.0, *logits, *(r.harmful for r in ordered), *(r.harmless for r in ordered)]
     low, high = min(everything) - 0.8, max(everything) + 0.8
     figure.update_layout(
-        axis_base("ladder"), legend={"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0},
-        margin={"l": 100, "r": 16, "t": 46, "b": 44},
+        axis_base("ladder"),
+        legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0},
+        margin={"l": 100, "r": 16, "t": 46, "b": 72},
         xaxis2={"overlaying": "x", "side": "top", "range": [low, high], "showgrid": False, "zeroline": False,
                 "title": {"text": "probability of a refusal, as the probe has it", "font": {"size": 12}},
                 "tickmode": "array", "tickvals": [float(np.log(p / (1 - p))) for p in CHANCES],

@@ -30,8 +30,11 @@ Seen = tuple[str, int]
 _UNVEIL = "(on) => { document.body.classList.toggle('dro-answers', on); }"
 
 
-def build(service: Service) -> gr.CheckboxGroup:
-    """Lay out and wire the tab; gives the group of prompts, which the page refreshes."""
+def build(service: Service, status: gr.HTML) -> gr.CheckboxGroup:
+    """Lay out and wire the tab; gives the group of prompts, which the page refreshes.
+
+    status: what becomes of the model; once it changes, so does what an evaluation costs.
+    """
     name, seen = gr.State(""), gr.State(("", -1))
     names, most = service.prompt_names(), min(150, service.limits.most_queries // 2)
     with gr.Row(equal_height=False):
@@ -109,6 +112,7 @@ def build(service: Service) -> gr.CheckboxGroup:
     looked = [told, plot, rates, details, first, second, pair, table, stop, start, seen, csv, json, page]
     for widget in wanted:
         widget.change(price, wanted, cost, **QUICK)
+    status.change(price, wanted, cost, **QUICK)
     gr.Timer(service.limits.tick).tick(look, [name, seen, kind], looked, **QUICK)
     start.click(begin, wanted, [name, seen], **QUICK).success(
         lambda: gr.HTML(visible=True), None, plot, **QUICK

@@ -94,7 +94,7 @@ def build(service: Service) -> Explore:
     first = Session(ticked=[n for n in FIRST if n in names] or names[:2])
     plot_json, legend_html, caption_html = picture(service, first, "components", "class")
     session = gr.State(first)
-    with gr.Row(equal_height=False):
+    with gr.Row(equal_height=False, elem_id="explore-row"):
         with gr.Column(scale=6, min_width=340):
             legend = gr.HTML(legend_html)
             plot = live_plot("Anchors and your question in the representation space", plot_json, 450,
