@@ -56,7 +56,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Call:
-    """One call; `key` names it among those that are asked together."""
+    """One call; `key` names it among all of one `work`, those that follow from others included."""
 
     key: str
     function: Callable[..., Any]

@@ -99,12 +99,19 @@ def run(
                 return []
             row.state = TRAINING
             until = min(rung, (row.step // plan.look + 1) * plan.look)
-            return [Call(row.trial.name, work.advance, (space, plan, row.trial, _files(row.folder), until))]
+            return [
+                Call(
+                    f"{row.trial.name}@{until}",
+                    work.advance,
+                    (space, plan, row.trial, _files(row.folder), until),
+                )
+            ]
 
         def after(call: Call, found: Piece, piece: Callable[[Row], list[Call]] = piece) -> list[Call]:
-            row = by_name[call.key]
+            name = call.key.split("@")[0]
+            row = by_name[name]
             _write(row, found)
-            rows[row.trial] = by_name[call.key] = row = _read(row.trial, row.folder, weight)
+            rows[row.trial] = by_name[name] = row = _read(row.trial, row.folder, weight)
             calls = piece(row)
             show(list(rows.values()))
             return calls

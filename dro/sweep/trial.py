@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,8 @@ def examined(model: ChatModel, space: Path | None, plan: Plan, trial: Trial, fil
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / trial.name
         _unpack(files, folder)
-        prompt = prompts.load(folder, model.d_model, model.name)
+        # Its own name would be a folder that is gone in a moment.
+        prompt = replace(prompts.load(folder, model.d_model, model.name), name=trial.name)
         return held_out.report(
             model, _narrow(model, space, plan.config(trial).space, trial.m), prompt
         ).as_dict()
