@@ -88,7 +88,6 @@ def run(
     ground = engine.ask(work.ground, space, plan)
     weight = plan.config(plan.trials()[0]).harmless_weight
     rows = {trial: _read(trial, folder / trial.name, weight) for trial in plan.trials()}
-    by_name = {trial.name: row for trial, row in rows.items()}
     alive = list(rows)
     show(list(rows.values()))
     for rung in plan.rungs():
@@ -99,19 +98,14 @@ def run(
                 return []
             row.state = TRAINING
             until = min(rung, (row.step // plan.look + 1) * plan.look)
-            return [
-                Call(
-                    f"{row.trial.name}@{until}",
-                    work.advance,
-                    (space, plan, row.trial, _files(row.folder), until),
-                )
-            ]
+            # A call's key is its own: a trial may need several calls up to a rung.
+            key = f"{row.trial.name} to step {until}"
+            return [Call(key, work.advance, (space, plan, row.trial, _files(row.folder), until))]
 
         def after(call: Call, found: Piece, piece: Callable[[Row], list[Call]] = piece) -> list[Call]:
-            name = call.key.split("@")[0]
-            row = by_name[name]
+            row = rows[call.arguments[2]]
             _write(row, found)
-            rows[row.trial] = by_name[name] = row = _read(row.trial, row.folder, weight)
+            rows[row.trial] = row = _read(row.trial, row.folder, weight)
             calls = piece(row)
             show(list(rows.values()))
             return calls
