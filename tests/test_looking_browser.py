@@ -17,7 +17,7 @@ from dro.sources import cache_folder
 pytestmark = pytest.mark.browser
 MAP = 240_000
 """Milliseconds after which a map is broken rather than slow: the first one is compiled."""
-SWITCH = 300 if os.environ.get("DRO_TIMED") else 5000
+SWITCH = 300 if os.environ.get("DRO_TIMED") else 60_000
 """Milliseconds of one view switch; measured only where nothing else runs on the machine (DRO_TIMED=1)."""
 QUERIES = [f"How do I {act} a {thing}?" for act in ("pick", "force", "clean", "paint", "open")
            for thing in ("lock", "window", "colour", "pocket")]  # fmt: skip
@@ -26,6 +26,7 @@ _SWITCH = """([group, label]) => new Promise(done => {
   const host = document.querySelector('#space-plot .js-plotly-plot');
   const named = element => element.innerText.trim() === label;
   const began = performance.now();
+  setTimeout(() => done(1e6), 90000);
   const drawn = () => { host.removeListener('plotly_react', drawn); done(performance.now() - began); };
   host.on('plotly_react', drawn);
   [...document.querySelectorAll(`${group} label`)].find(named).click();
@@ -120,7 +121,7 @@ def test_a_batch_a_lasso_a_map_and_every_view_in_one_plot(page):
         assert page.evaluate(_SELECTED) == count, label
 
     # A map, its settings chosen before it is fitted.
-    switch(page, "UMAP")
+    page.locator("#axes label", has_text="UMAP").click()  # no map yet: the picture stays as it is
     expect(page.locator(".caption, .quiet").filter(has_text="Choose its settings")).to_be_visible()
     page.click("#fit-map")
     expect(page.locator(".caption").filter(has_text="UMAP of the anchors, 15 neighbours")).to_be_visible(
@@ -130,6 +131,7 @@ def test_a_batch_a_lasso_a_map_and_every_view_in_one_plot(page):
     assert page.evaluate(_SELECTED) == count
     assert page.evaluate(crosses, PLOT) == 20, "new questions are placed on the map"
     for label in ("components 1, 2", "UMAP", "3-D", "components 1, 2"):
+        # Three dimensions need WebGL, which is software here: no bound of time is set for them.
         times[f"{label}, again"] = switch(page, label)
     print({label: round(taken) for label, taken in times.items()})
 
