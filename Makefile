@@ -7,13 +7,13 @@ DEFAULT_MODEL := qwen2.5-coder-0.5b
 # so that nobody downloads gigabytes of CUDA libraries for nothing.
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: app test unit model-tests browser-tests check model clean
+.PHONY: app test unit model-tests browser-tests engine-tests check model clean
 .DELETE_ON_ERROR:
 
 app: $(VENV)/.run model
 	$(PY) app.py
 
-test: check unit model-tests browser-tests
+test: check unit engine-tests model-tests browser-tests
 
 check: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
@@ -23,7 +23,11 @@ check: $(VENV)/.dev
 
 # Two processes of one thread each: tiny models gain nothing from a second thread.
 unit: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile -m "not model and not browser"
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile -m "not model and not browser and not engine"
+
+# Processes of their own, killed now and then.
+engine-tests: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m engine
 
 model-tests: $(VENV)/.dev model
 	$(PY) -m pytest -m model

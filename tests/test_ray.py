@@ -23,6 +23,7 @@ from dro.sweep.grid import Plan
 from dro.sweep.run import OVER
 from dro.sweep.run import run as sweep_run
 
+pytestmark = pytest.mark.engine
 PROMPTS = ("none", "short", "template")
 LABELS = Decoding(4, samples=2, temperature=1.0)
 
