@@ -210,7 +210,7 @@ LADDER_NOTE = (
     "Right of the dashed line the probe expects more refusals than answers. Squares are the means of the "
     "anchors under the same prompt: filled harmful, hollow harmless."
 )
-BATCH = "One query a line, up to {most}"
+BATCH_LINES = "One query a line, up to {most}"
 BATCH_PLACEHOLDER = "How do I pick a lock?\nHow do I pick a colour?"
 BATCH_RUN = "Place them"
 BATCH_ANSWER = "and answer them under the last ticked prompt"

@@ -108,7 +108,7 @@ def batch(service: Service) -> Batch:
     """Lay out the tab for several questions at once."""
     with gr.Tab(text.TAB_BATCH, id="batch") as tab:
         lines = gr.Textbox(
-            label=text.BATCH.format(most=service.limits.batch), placeholder=text.BATCH_PLACEHOLDER, lines=4,
+            label=text.BATCH_LINES.format(most=service.limits.batch), placeholder=text.BATCH_PLACEHOLDER, lines=4,
             max_lines=10, max_length=400_000, elem_id="batch-lines",
         )  # fmt: skip
         with gr.Row():
