@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
 from conftest import chat_model, pairs, random_space
 
 from dro import evaluate, fitting, health, probes, prompts, run_folder, space, store
@@ -29,8 +30,6 @@ FILE = module.ContentFile(
     tuple(module.Wheel(f"part{n}", "1", f"part{n:02d}.bin", hashlib.sha256(each).hexdigest())
           for n, each in enumerate(SLICES)),
 )  # fmt: skip
-# A fit's search over strengths is no claim here, and would take most of the time.
-probes.STRENGTHS, health.WIDTHS = (0.1, 1.0), (2, 4)  # type: ignore[assignment]
 
 
 def _hash(*parts: bytes) -> str:
@@ -40,7 +39,11 @@ def _hash(*parts: bytes) -> str:
 def fit(folder: Path) -> str:
     """States, verdicts, projection, probes; kept part by part."""
     shards = Shards({"work": "fit"}, folder / "shards")
-    fitted = fitting.fit(MODEL, ANCHORS, 4, Decoding(8, samples=2, temperature=1.0), shards=shards)
+    with pytest.MonkeyPatch.context() as patch:
+        # A fit's search over strengths is no claim here, and would take most of the time.
+        patch.setattr(probes, "STRENGTHS", (0.1, 1.0))
+        patch.setattr(health, "WIDTHS", (2, 4))
+        fitted = fitting.fit(MODEL, ANCHORS, 4, Decoding(8, samples=2, temperature=1.0), shards=shards)
     space.save(fitted, folder / "space")
     shards.clear()
     return _hash(*(file.read_bytes() for file in sorted((folder / "space").glob("space.*"))))

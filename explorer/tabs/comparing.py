@@ -108,8 +108,8 @@ def batch(service: Service) -> Batch:
     """Lay out the tab for several questions at once."""
     with gr.Tab(text.TAB_BATCH, id="batch") as tab:
         lines = gr.Textbox(
-            label=text.BATCH_LINES.format(most=service.limits.batch), placeholder=text.BATCH_PLACEHOLDER, lines=4,
-            max_lines=10, max_length=400_000, elem_id="batch-lines",
+            label=text.BATCH_LINES.format(most=service.limits.batch), placeholder=text.BATCH_PLACEHOLDER,
+            lines=4, max_lines=10, max_length=400_000, elem_id="batch-lines",
         )  # fmt: skip
         with gr.Row():
             run = gr.Button(text.BATCH_RUN, variant="primary", min_width=120, elem_id="run-batch")
