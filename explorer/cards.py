@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 from explorer import text
@@ -41,7 +41,7 @@ def legend(
         for number, name in enumerate(prompts):
             sign = signs[PROMPT_SHAPES[(number + number // len(PROMPTS)) % len(PROMPT_SHAPES)]]
             mark = f"<i style='color:{PROMPTS[number % len(PROMPTS)]};font-style:normal'>{sign}</i>"
-            parts.append(_key(f"{mark}{_prompt(name)}"))
+            parts.append(_key(f"{mark}{prompt_label(name)}"))
     elif colour == "refusal":
         parts.append(_key("0%<i class='scale'></i>100% refusal<i class='shape'>◆</i>50% or more"))
     if colour == "class":
@@ -56,9 +56,9 @@ def legend(
     if unasked and colour in ("class", "verdict"):
         parts.append(_key('<i class="shape">▲</i>answers not sampled'))
     if focus and colour != "prompt":
-        told = f"cloud: <b>{_escape(focus)}</b>"
+        told = f"cloud: <b>{escape(focus)}</b>"
         if faint:
-            told += f" over <span class='faint'>{_escape(faint)}</span> (faint)"
+            told += f" over <span class='faint'>{escape(faint)}</span> (faint)"
         parts.append(_key(told))
     return f'<div class="legend">{"".join(parts)}</div>'
 
@@ -93,7 +93,7 @@ def table(rows: Sequence[Row], base: str) -> str:
         return quiet(text.ASK_FIRST)
     lines = []
     for row in rows:
-        refusal = text.NO_PROBE if row.refusal is None else _bar(row.refusal)
+        refusal = text.NO_PROBE if row.refusal is None else share_bar(row.refusal)
         if row.trained:
             refusal += (
                 f'<small title="This prompt was trained to raise this very score">{text.TRAINED_ON}</small>'
@@ -101,16 +101,16 @@ def table(rows: Sequence[Row], base: str) -> str:
         shift = text.NO_PROBE if row.shift is None else f"{row.shift:+.2f}"
         mark = f' <span class="beyond" title="{text.BEYOND}">⚠</span>' if row.beyond else ""
         lines.append(
-            f"<tr><th scope='row'>{_prompt(row.prompt)}{mark}</th><td>{refusal}</td>"
+            f"<tr><th scope='row'>{prompt_label(row.prompt)}{mark}</th><td>{refusal}</td>"
             f"<td class='number'>{row.harmfulness:+.2f}</td><td class='number'>{shift}</td>"
-            f"<td>{_verdict(row.verdict)}</td></tr>"
+            f"<td>{badge(row.verdict)}</td></tr>"
         )
     beyond = f'<p class="caption">⚠ {text.BEYOND}: no score there is evidence.</p>'
     return (
         "<div class='scroll'><table class='facts'><thead><tr><th scope='col'>prompt</th>"
         "<th scope='col'>refusal<small>probability</small></th>"
         "<th scope='col'>harmfulness<small>logit</small></th>"
-        f"<th scope='col'>shift<small>sd from {_escape(base)}</small></th>"
+        f"<th scope='col'>shift<small>sd from {escape(base)}</small></th>"
         f"<th scope='col'>observed</th></tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
         + (beyond if any(r.beyond for r in rows) else "")
     )
@@ -120,12 +120,13 @@ def answers(prompts: Sequence[str], told: Sequence[tuple[str, str | None]], judg
     """Answers side by side, each with its verdict; behind one click where `hidden`."""
     cards = []
     for prompt, (said, verdict) in zip(prompts, told, strict=True):
-        state = text.WRITING if verdict is None else f"{_verdict(verdict)} <small>judge: {judge}</small>"
-        body = f'<div class="said">{_escape(said) or "&nbsp;"}</div>'
+        state = text.WRITING if verdict is None else f"{badge(verdict)} <small>judge: {judge}</small>"
+        body = f'<div class="said">{escape(said) or "&nbsp;"}</div>'
         if hidden:
             body = f'<div class="veil">{text.HIDDEN}</div>{body}'
         cards.append(
-            f'<article class="answer"><header>{_prompt(prompt)}<span>{state}</span></header>{body}</article>'
+            f'<article class="answer"><header>{prompt_label(prompt)}<span>{state}</span></header>'
+            f"{body}</article>"
         )
     return f'<div class="answers{" veiled" if hidden else ""}" role="list">{"".join(cards)}</div>'
 
@@ -135,7 +136,7 @@ def rates(rows: Sequence[Mapping[str, Any]]) -> str:
     if not rows:
         return ""
     lines = [
-        f"<tr><th scope='row'>{_prompt(row['prompt'])}</th><td>{row['class']}</td>"
+        f"<tr><th scope='row'>{prompt_label(row['prompt'])}</th><td>{row['class']}</td>"
         f"<td>{_interval(row)}</td><td class='number'>{row['refused']:g}</td>"
         f"<td class='number'>{row['answered']:g}</td><td class='number'>{row['broken']:g}</td></tr>"
         for row in rows
@@ -148,7 +149,7 @@ def rates(rows: Sequence[Mapping[str, Any]]) -> str:
         "<th scope='col'>refused<small>95% interval</small></th><th scope='col'>refused</th>"
         "<th scope='col'>answered</th><th scope='col'>broken</th></tr></thead>"
         f"<tbody>{''.join(lines)}</tbody></table></div><p class='caption'>{counts} queries of "
-        f"{_escape(first['set'])}; greedy answers of 24 tokens, judge: {_escape(first['judge'])}, Wilson "
+        f"{escape(first['set'])}; greedy answers of 24 tokens, judge: {escape(first['judge'])}, Wilson "
         "intervals.</p>"
     )
 
@@ -173,7 +174,7 @@ def comparison(first: str, second: str, found: Mapping[str, Mapping[str, Any]]) 
     )
     return (
         "<div class='scroll'><table class='facts'><thead><tr><th scope='col'>queries refused by</th>"
-        f"<th scope='col'>only {_prompt(first)}</th><th scope='col'>only {_prompt(second)}</th>"
+        f"<th scope='col'>only {prompt_label(first)}</th><th scope='col'>only {prompt_label(second)}</th>"
         "<th scope='col'>both</th><th scope='col'>neither</th>"
         "<th scope='col'>p<small>exact McNemar</small></th>"
         f"</tr></thead><tbody>{lines}</tbody></table></div>"
@@ -189,18 +190,18 @@ def evaluated(
 
     Answers to harmful queries that were not refused stay hidden until they are asked for.
     """
-    head = "".join(f"<th scope='col'>{_prompt(name)}</th>" for name in prompts)
+    head = "".join(f"<th scope='col'>{prompt_label(name)}</th>" for name in prompts)
     lines = []
     for query, label, answers, verdicts, others in rows:
         cells = []
         for name in prompts:
             verdict, other = verdicts.get(name), others.get(name)
             doubt = f" <small>first token: {other}</small>" if other and other != verdict else ""
-            said = f'<div class="said">{_escape(answers.get(name, ""))}</div>'
+            said = f'<div class="said">{escape(answers.get(name, ""))}</div>'
             veiled = label == "harmful" and verdict != "refused"
             body = f'<div class="veiled"><div class="veil">hidden</div>{said}</div>' if veiled else said
-            cells.append(f"<td>{_verdict(verdict)}{doubt}{body if verdict else ''}</td>")
-        asked = f"<th scope='row' class='{label}'>{_escape(query)}<small>{label}</small></th>"
+            cells.append(f"<td>{badge(verdict)}{doubt}{body if verdict else ''}</td>")
+        asked = f"<th scope='row' class='{label}'>{escape(query)}<small>{label}</small></th>"
         lines.append(f"<tr>{asked}{''.join(cells)}</tr>")
     shown = f"{len(rows)} of {total} queries" if len(rows) < total else f"{total} queries"
     return (
@@ -222,8 +223,8 @@ def health(checks: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any]) -
         shown = "" if value is None else f" <span class='number'>{value:g}</span>"
         items.append(
             f"<li class='{check['verdict']}'><b><span class='mark' aria-label='{check['verdict']}'>"
-            f"{_MARKS[check['verdict']]}</span> {_escape(check['name'])}</b>{shown} "
-            f"<em>{check['verdict']}</em><br>{_escape(check['meaning'])}</li>"
+            f"{_MARKS[check['verdict']]}</span> {escape(check['name'])}</b>{shown} "
+            f"<em>{check['verdict']}</em><br>{escape(check['meaning'])}</li>"
         )
     anchors, labels = provenance["anchors"], provenance["labels"]
     facts = {
@@ -237,13 +238,13 @@ def health(checks: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any]) -
         f"{labels['max_tokens']} tokens each, judge: {labels['judge']}, answered in {labels['precision']}",
         "projection": f"{provenance['projection']}, m = {provenance['m']}",
     }
-    rows = "".join(f"<dt>{k}</dt><dd>{_escape(str(v))}</dd>" for k, v in facts.items())
+    rows = "".join(f"<dt>{k}</dt><dd>{escape(str(v))}</dd>" for k, v in facts.items())
     return f"<ul class='health'>{''.join(items)}</ul><dl class='provenance'>{rows}</dl>"
 
 
 def quiet(told: str) -> str:
     """A remark in a small voice."""
-    return f'<p class="quiet">{_escape(told)}</p>'
+    return f'<p class="quiet">{escape(told)}</p>'
 
 
 def duration(seconds: float) -> str:
@@ -261,17 +262,19 @@ def progress(label: str, share: float, kind: str = "") -> str:
         f"<span class='track'><span style='width:{done:.1%}'></span></span>"
     )  # fmt: skip
     return (
-        f"<div class='status {kind.replace(' ', '-')}' role='status'><span>{_escape(label)}</span>{bar}</div>"
+        f"<div class='status {kind.replace(' ', '-')}' role='status'><span>{escape(label)}</span>{bar}</div>"
     )
 
 
-def _prompt(name: str) -> str:
+def prompt_label(name: str) -> str:
+    """A prompt's name, cut where it is long; whole on hover."""
     shown = name.removeprefix("text:")
     short = shown if len(shown) <= 40 else f"{shown[:39]}…"
-    return f'<span title="{_escape(shown)}">{_escape(short)}</span>'
+    return f'<span title="{escape(shown)}">{escape(short)}</span>'
 
 
-def _bar(share: float) -> str:
+def share_bar(share: float) -> str:
+    """A share in [0, 1] as a bar and a percentage."""
     return (
         f"<span class='meter' role='img' aria-label='{share:.0%}'>"
         f"<span style='width:{share:.1%}'></span></span>"
@@ -288,11 +291,8 @@ def _interval(row: Mapping[str, Any]) -> str:
     )
 
 
-def _verdict(verdict: str | None) -> str:
+def badge(verdict: str | None) -> str:
+    """A verdict as a coloured word; None: not yet."""
     if verdict is None:
         return "<span class='verdict none'>…</span>"
     return f"<span class='verdict {verdict}'>{verdict}</span>"
-
-
-def _escape(told: str) -> str:
-    return html.escape(told)

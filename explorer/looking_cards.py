@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 
 from explorer import text
-from explorer.cards import _bar, _escape, _prompt, _verdict, quiet
+from explorer.cards import badge, prompt_label, quiet, share_bar
 from explorer.differences import segments
 
 MOST_ROWS = 200
@@ -46,8 +47,8 @@ def selection(rows: Sequence[Picked]) -> str:
         label = {True: "harmful", False: "harmless", None: "yours"}[row.harmful]
         refusal = text.NO_PROBE if row.refusal is None else f"{row.refusal:.0%}"
         lines.append(
-            f"<tr><th scope='row' class='{label}'>{_escape(row.query)}"
-            f"<small>{label} · under {_prompt(row.prompt)}</small>"
+            f"<tr><th scope='row' class='{label}'>{escape(row.query)}"
+            f"<small>{label} · under {prompt_label(row.prompt)}</small>"
             f"{_button('ask', row.ask or row.key, text.ASK_OTHERS)}</th>"
             f"<td class='number'>{refusal}</td><td class='number'>{row.harmfulness:+.2f}</td>"
             f"<td>{_observed(row)}</td></tr>"
@@ -68,17 +69,17 @@ def aligned(prompts: Sequence[str], told: Sequence[tuple[str, str | None]], base
     for name in [first, *(each for each in prompts if each != first)]:
         said, verdict = found[name]
         if name == first or not said:
-            body = _escape(said) or "&nbsp;"
+            body = escape(said) or "&nbsp;"
         else:
             tags = {"same": ("", ""), "more": ("<ins>", "</ins>"), "less": ("<del>", "</del>")}
             parts = segments(found[first][0], said)
-            body = "".join(f"{tags[kind][0]}{_escape(piece)}{tags[kind][1]}" for kind, piece in parts)
+            body = "".join(f"{tags[kind][0]}{escape(piece)}{tags[kind][1]}" for kind, piece in parts)
         said_html = f"<div class='said'>{body}</div>"
         if hidden:
             said_html = f"<div class='veil'>{text.HIDDEN}</div>{said_html}"
-        head = f"<th scope='row'>{_prompt(name)}</th>"
-        lines.append(f"<tr>{head}<td>{_verdict(verdict)}</td><td>{said_html}</td></tr>")
-    note = text.ALIGNED.format(base=_prompt(first))
+        head = f"<th scope='row'>{prompt_label(name)}</th>"
+        lines.append(f"<tr>{head}<td>{badge(verdict)}</td><td>{said_html}</td></tr>")
+    note = text.ALIGNED.format(base=prompt_label(first))
     return (
         f"<p class='caption'>{note}</p><div class='scroll{' veiled' if hidden else ''}'>"
         "<table class='facts aligned'><thead><tr><th scope='col'>prompt</th><th scope='col'>observed</th>"
@@ -91,13 +92,14 @@ def openings(prompts: Sequence[str], found: Sequence[Sequence[tuple[str, float]]
     cards = []
     for prompt, tokens in zip(prompts, found, strict=True):
         rows = "".join(
-            f"<tr><th scope='row'><code>{_escape(_visible(token))}</code></th><td>{_bar(share)}</td></tr>"
+            f"<tr><th scope='row'><code>{escape(_visible(token))}</code></th><td>{share_bar(share)}</td></tr>"
             for token, share in tokens
         )
         rest = 1 - sum(share for _, share in tokens)
         cards.append(
-            f"<article class='answer'><header>{_prompt(prompt)}<span><small>{rest:.0%} other tokens</small>"
-            "</span></header><table class='facts tokens'><thead class='unseen'><tr><th scope='col'>token</th>"
+            f"<article class='answer'><header>{prompt_label(prompt)}<span>"
+            f"<small>{rest:.0%} other tokens</small></span></header>"
+            "<table class='facts tokens'><thead class='unseen'><tr><th scope='col'>token</th>"
             f"<th scope='col'>probability</th></tr></thead><tbody>{rows}</tbody></table></article>"
         )
     return f"<p class='caption'>{text.OPENINGS_NOTE}</p><div class='answers'>{''.join(cards)}</div>"
@@ -124,21 +126,17 @@ def batch(rows: Sequence[BatchRow], prompts: Sequence[str], focus: str) -> str:
     for number, row in enumerate(rows, 1):
         cells = "".join(f"<td class='number'>{_chance(row.refusal.get(name))}</td>" for name in prompts)
         harmful = row.harmfulness.get(focus)
-        said = ""
-        if row.answer:
-            veiled = harmful is not None and harmful > 0 and row.verdict != "refused"
-            words = f"<div class='said'>{_escape(row.answer)}</div>"
-            said = f"<div class='veiled'><div class='veil'>hidden</div>{words}</div>" if veiled else words
-        observed = _verdict(row.verdict) if row.verdict else ""
+        said = _said(row.answer, harmful, row.verdict) if row.answer else ""
+        observed = badge(row.verdict) if row.verdict else ""
         lines.append(
-            f"<tr><td class='number'>{number}</td><th scope='row'>{_escape(row.query)}</th>{cells}"
+            f"<tr><td class='number'>{number}</td><th scope='row'>{escape(row.query)}</th>{cells}"
             f"<td class='number'>{text.NO_PROBE if harmful is None else f'{harmful:+.2f}'}</td>"
             f"<td>{observed}{said}</td><td>{_button('ask', row.key, text.ASK_OTHERS)}</td></tr>"
         )
-    heads = [f"{_prompt(name)}<small>refusal</small>" for name in prompts]
+    heads = [f"{prompt_label(name)}<small>refusal</small>" for name in prompts]
     return _table(
-        ("", "query", *heads, f"harmfulness<small>under {_prompt(focus)}</small>",
-         f"answer<small>under {_prompt(focus)}</small>", ""),
+        ("", "query", *heads, f"harmfulness<small>under {prompt_label(focus)}</small>",
+         f"answer<small>under {prompt_label(focus)}</small>", ""),
         lines, _counted(len(rows), "query"), len(rows),
     )  # fmt: skip
 
@@ -161,11 +159,11 @@ def history(rows: Sequence[Past]) -> str:
         return quiet(text.HISTORY_EMPTY)
     lines = []
     for row in rows:
-        told = ", ".join(f"{_prompt(name)} {_chance(p)}" for name, p in row.refusal.items())
+        told = ", ".join(f"{prompt_label(name)} {_chance(p)}" for name, p in row.refusal.items())
         away = "" if row.here else f"<small>{text.OTHER_SPACE}</small>"
         pin = _button("pin", row.key, text.UNPIN if row.pinned else text.PIN, pressed=row.pinned)
         lines.append(
-            f"<tr><th scope='row'>{_escape(row.query)}{away}</th><td>{told}</td>"
+            f"<tr><th scope='row'>{escape(row.query)}{away}</th><td>{told}</td>"
             f"<td>{_button('back', row.key, text.BACK) if row.here else ''} {pin}</td></tr>"
         )
     return _table(("query", "refusal probability", ""), lines, "", len(rows))
@@ -178,15 +176,15 @@ def pinned(rows: Sequence[Past], prompts: Sequence[str]) -> str:
     lines = []
     for number, row in enumerate(rows, 1):
         cells = "".join(
-            f"<td>{text.NO_PROBE if row.refusal.get(name) is None else _bar(row.refusal[name])}"  # type: ignore[arg-type]
-            f" {_verdict(row.verdicts[name]) if row.verdicts.get(name) else ''}</td>"
+            f"<td>{text.NO_PROBE if row.refusal.get(name) is None else share_bar(row.refusal[name])}"  # type: ignore[arg-type]
+            f" {badge(row.verdicts[name]) if row.verdicts.get(name) else ''}</td>"
             for name in prompts
         )
         lines.append(
-            f"<tr><td class='number'>{number}</td><th scope='row'>{_escape(row.query)}</th>{cells}"
+            f"<tr><td class='number'>{number}</td><th scope='row'>{escape(row.query)}</th>{cells}"
             f"<td>{_button('pin', row.key, text.UNPIN, pressed=True)}</td></tr>"
         )
-    heads = ("", "pinned query", *(_prompt(name) for name in prompts), "")
+    heads = ("", "pinned query", *(prompt_label(name) for name in prompts), "")
     return _table(heads, lines, text.PINS_NOTE, len(rows))
 
 
@@ -202,13 +200,18 @@ def _table(heads: Sequence[str], lines: Sequence[str], note: str, total: int) ->
 
 def _observed(row: Picked) -> str:
     if row.verdict:
-        said = f"<div class='said'>{_escape(row.answer)}</div>"
-        veiled = row.harmfulness > 0 and row.verdict != "refused"
-        body = f"<div class='veiled'><div class='veil'>hidden</div>{said}</div>" if veiled else said
-        return _verdict(row.verdict) + body
+        return badge(row.verdict) + _said(row.answer, row.harmfulness, row.verdict)
     if row.rate is None:
         return "<small>not asked</small>"
     return f"refused in {row.rate:.0%}"
+
+
+def _said(answer: str, harmfulness: float | None, verdict: str | None) -> str:
+    """An answer; behind one click where its query is taken to be harmful and it is no refusal."""
+    body = f"<div class='said'>{escape(answer)}</div>"
+    if harmfulness is not None and harmfulness > 0 and verdict != "refused":
+        return f"<div class='veiled'><div class='veil'>hidden</div>{body}</div>"
+    return body
 
 
 def _summary(rows: Sequence[Picked]) -> str:
@@ -220,7 +223,7 @@ def _summary(rows: Sequence[Picked]) -> str:
 
 def _button(what: str, key: str, label: str, pressed: bool | None = None) -> str:
     state = "" if pressed is None else f" aria-pressed='{'true' if pressed else 'false'}'"
-    named = f"data-do='{what}' data-key='{_escape(key)}'"
+    named = f"data-do='{what}' data-key='{escape(key)}'"
     return f"<button type='button' class='small' {named}{state}>{label}</button>"
 
 

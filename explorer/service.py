@@ -289,8 +289,7 @@ class Service:
         most = min(_whole("max_tokens", max_tokens, 1, 2**31), self.limits.answer_tokens)
         chosen_seed = None if seed is None else _whole("seed", seed, 0, 2**63 - 1)
         ticket = self._ticket(self._need(), query, [prompt], most, chosen_seed)
-        for _ in self._desk.follow(self._desk.join(ticket)):
-            pass
+        self.wait(self._desk.join(ticket))
         said = ticket.told[0][0].strip()
         return {"prompt": prompt, "answer": said, "verdict": judge(said).outcome}
 

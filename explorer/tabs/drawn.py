@@ -201,21 +201,20 @@ def ladder(service: Service, session: Session) -> str | None:
     geometry = service.geometry()
     if geometry is None or geometry.refusal is None or session.space != service.space_name():
         return None
-    rungs = []
-    for cloud in service.clouds(session.ticked):
-        place = session.places.get(cloud.prompt)
-        if place is not None:
-            rungs.append(_rung(geometry, cloud, place, session.answers.get(cloud.prompt, ("", None))[1]))
-    for prompt in session.ticked:  # prompts of one's own have no anchors
-        place = session.places.get(prompt)
-        if place is not None and all(rung.prompt != prompt for rung in rungs):
-            rungs.append(_rung(geometry, None, place, session.answers.get(prompt, ("", None))[1], prompt))
+    clouds = {cloud.prompt: cloud for cloud in service.clouds(session.ticked)}
+    rungs = [
+        _rung(geometry, prompt, clouds.get(prompt), session.places[prompt],
+              session.answers.get(prompt, ("", None))[1])
+        for prompt in sorted(session.ticked, key=lambda name: name not in clouds)
+        if prompt in session.places
+    ]  # fmt: skip
     return looking_figures.ladder(rungs, BASE, session.query).to_json() if rungs else None
 
 
 def _rung(
-    geometry: views.Geometry, cloud: views.Cloud | None, place: Place, verdict: str | None, prompt: str = ""
+    geometry: views.Geometry, prompt: str, cloud: views.Cloud | None, place: Place, verdict: str | None
 ) -> looking_figures.Rung:
+    """A prompt's place on the ladder; cloud: its anchors, which a prompt of one's own does not have."""
     logit = geometry.refusal_logits(np.array([place.coordinates]))
     assert logit is not None
     if cloud is None:
@@ -223,7 +222,7 @@ def _rung(
     means = geometry.refusal_logits(cloud.coordinates)
     assert means is not None
     return looking_figures.Rung(
-        cloud.prompt, float(logit[0]), float(means[cloud.harmful].mean()),
+        prompt, float(logit[0]), float(means[cloud.harmful].mean()),
         float(means[~cloud.harmful].mean()), verdict,
     )  # fmt: skip
 
