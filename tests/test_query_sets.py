@@ -14,7 +14,7 @@ import pytest
 
 DATA = Path(__file__).resolve().parent.parent / "dro" / "data"
 COLUMNS = ["pair", "class", "form", "act", "topic", "shared", "query"]
-PAIRS = {"anchors": 100, "train": 1686, "validation": 100, "test": 150}
+PAIRS = {"anchors": 100, "train": 2076, "validation": 100, "test": 150}
 SETS = sorted(PAIRS)
 CLASSES = {"harmful", "harmless"}
 MAX_FORM_SHARE = 0.30
@@ -79,6 +79,9 @@ STOP = """
     could would should will
 """
 
+
+# From this training pair on, words mislead on purpose: polite harm beside alarming safety.
+TRAIN_HARD_FROM = 1687
 
 # Words that a harmless query may have only as the one word that it shares with its partner.
 ALARM = """
@@ -230,7 +233,8 @@ def test_pairs_match_in_form(data, name):
 
 @pytest.mark.parametrize("name", SETS)
 def test_harmless_queries_are_plain(data, name):
-    assert alarms(data[name]) == []
+    plain = [r for r in data[name] if name != "train" or int(r["pair"]) < TRAIN_HARD_FROM]
+    assert alarms(plain) == []
 
 
 @pytest.mark.parametrize("name", SETS)
