@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dro import first_token, gradients, prompts, run_folder, store
+from dro import first_token, gradients, prompts, run_folder
 from dro.batching import passes, room
 from dro.data import QuerySet
 from dro.draws import batch_rows
@@ -24,7 +24,7 @@ from dro.models import ChatModel
 from dro.objective import Losses, Objective
 from dro.prompts import SafetyPrompt
 from dro.recipes import Config
-from dro.run_folder import STATES_FILE, Step
+from dro.run_folder import Step
 from dro.sources import Progress, silent
 from dro.space import Space
 from dro.states import own_ids, packed_states, prefix_ids, prompt_vectors
@@ -186,20 +186,23 @@ class Optimisation:
         """The step whose prompt `finish` writes."""
         return self._best.step
 
-    def finish(self) -> SafetyPrompt:
-        """Write the prompt of the chosen step, and the space's anchors' states before and after it."""
-        from safetensors.numpy import save as to_bytes
+    def finish(self, usable: Callable[[SafetyPrompt], None] = lambda _: None) -> SafetyPrompt:
+        """Write the prompt of the chosen step, and the space's anchors' states before and after it.
 
+        `usable` is called with the prompt as soon as it and the states under it are written: the states
+        before it take as long again, and nobody need wait for them.
+        """
         anchors = _Queries(
             self.model, self._start, self.space.anchors.queries, self.space.anchors.harmful.tolist()
         )
         anchors.take_over(self._train)
-        self._fill(anchors, range(len(anchors.own)), 0.0, 0.5)
-        after = self._states(anchors, range(len(anchors.own)), self._best.vectors, 0.5, 0.5)
-        arrays = {"before": anchors.start.cpu().numpy(), "after": after.cpu().numpy()}
-        store.write_bytes(self.folder / STATES_FILE, to_bytes(arrays))
+        after = self._states(anchors, range(len(anchors.own)), self._best.vectors, 0.0, 0.5).cpu().numpy()
+        run_folder.write_states(self.folder, after=after)
         prompt = self._as_prompt(self._best.vectors)
         prompts.save(prompt, self.folder, self._card())
+        usable(prompt)
+        self._fill(anchors, range(len(anchors.own)), 0.5, 0.5)
+        run_folder.write_states(self.folder, before=anchors.start.cpu().numpy(), after=after)
         self.close()
         return prompt
 

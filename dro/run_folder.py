@@ -155,6 +155,13 @@ def write_checkpoint(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     store.write_bytes(folder / CHECKPOINT_FILE, content)
 
 
+def write_states(folder: Path, **states: np.ndarray) -> None:
+    """Keep the states that a run moved, (n, d_model) each, by name: before it, after it."""
+    from safetensors.numpy import save
+
+    store.write_bytes(folder / STATES_FILE, save(states))
+
+
 def write_start(folder: Path, rows: np.ndarray, states: torch.Tensor) -> None:
     """Keep the states before training of those queries that steps need: (n,) rows, (n, d_model)."""
     from safetensors.torch import save

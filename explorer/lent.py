@@ -165,9 +165,11 @@ class LentRun:
         text = resolve(self._config.init, self._bench.model).text
         return SafetyPrompt(str(self._folder), text, load_file(self._folder / CHECKPOINT_FILE)["vectors"])
 
-    def finish(self) -> SafetyPrompt:
-        """Write the prompt of the chosen step."""
-        return gpu.ask(finished, self._config, self._folder)
+    def finish(self, usable: Callable[[SafetyPrompt], None] = lambda _: None) -> SafetyPrompt:
+        """Write the prompt of the chosen step; `usable` is called with it."""
+        prompt = gpu.ask(finished, self._config, self._folder)
+        usable(prompt)
+        return prompt
 
     def when_idle(self, checkpoint: Callable[[], None]) -> None:
         """Pieces end by themselves."""

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -332,18 +333,7 @@ class Runs:
         run.stop.clear()
         # From here on a second click on stop ends the measuring; the prompt is saved in any case.
         optimisation.when_idle(self._turns.give_way)
-        prompt = optimisation.finish()
-        run.message = optimisation.diverged
-        with_states = self._states(prompt, run.watched, None)
-        run.watched.looks.append((len(run.steps), bench.space.projection.coordinates(with_states)))
-        ends = [run.watched.looks[0], run.watched.looks[-1]]
-        told = {"preset": run.preset, "owner": run.owner,
-                "watched": [[step, places.tolist()] for step, places in ends]}  # fmt: skip
-        store.write_json(run.folder / PAGE_FILE, told)
-        if not gpu.LENT:
-            bench.prefixes.get(prompt)  # so that the first query under it need not wait
-        run.usable = True
-        self._enter(run, "measuring")
+        prompt = optimisation.finish(partial(self._offer, run, run.watched, optimisation))
         try:
             before = self._measure_start(run, pause)
             named = SafetyPrompt(run.name, prompt.text, prompt.vectors)
@@ -357,6 +347,22 @@ class Runs:
         except StopRequested:
             run.message = text.NOT_MEASURED
         return self._enter(run, "stopped" if stopped or optimisation.diverged else "done")
+
+    def _offer(
+        self, run: Run, watched: Watched, optimisation: Optimisation | LentRun, prompt: SafetyPrompt
+    ) -> None:
+        """The prompt is written: from now on pages may use it, while what it did is measured."""
+        run.message = optimisation.diverged
+        with_states = self._states(prompt, watched, None)
+        watched.looks.append((len(run.steps), self._bench.space.projection.coordinates(with_states)))
+        ends = [watched.looks[0], watched.looks[-1]]
+        told = {"preset": run.preset, "owner": run.owner,
+                "watched": [[step, places.tolist()] for step, places in ends]}  # fmt: skip
+        store.write_json(run.folder / PAGE_FILE, told)
+        if not gpu.LENT:
+            self._bench.prefixes.get(prompt)  # so that the first query under it need not wait
+        run.usable = True
+        self._enter(run, "measuring")
 
     def _train(
         self, run: Run, optimisation: Optimisation | LentRun, watched: Watched, pause: Callable

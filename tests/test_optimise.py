@@ -245,6 +245,20 @@ def test_finishing_writes_the_states_before_and_after(tiny, space, tmp_path):
     assert not np.allclose(before, after, atol=1e-2)
 
 
+def test_a_prompt_is_usable_before_the_states_before_it_are_measured(tiny, space, tmp_path):
+    task, seen = run(tiny, space, tmp_path / "run"), []
+    list(task.steps())
+
+    def usable(prompt):
+        written = prompts.resolve(str(tmp_path / "run"), tiny)
+        assert np.array_equal(written.vectors, prompt.vectors)
+        seen.append(set(load_file(tmp_path / "run" / STATES_FILE)))
+
+    task.finish(usable)
+    assert seen == [{"after"}]
+    assert set(load_file(tmp_path / "run" / STATES_FILE)) == {"before", "after"}
+
+
 def test_the_best_step_by_first_token_mass_is_kept(tiny, space, tmp_path):
     """With weight w, the kept step has the most harmful mass less w times the harmless one."""
     from dataclasses import replace
