@@ -26,14 +26,14 @@ from dro.studies.report import Page, Table
 from dro.studies.training import dro, dro_settings, start_of, train, training_settings
 
 TITLE = "Capability: what the prompt costs"
-TRAINED = "dro"
+TRAINED, SMALL = "dro", "dro-small"
 SMALL_LEVERS, LEVERS = (100.0,), (10.0, 100.0)
-"""β times these, beside β itself: what more of L_U does to KL and refusals."""
+"""β times these, on all queries of a batch: what more of L_U does to KL and refusals."""
 TOKENS: Mapping[str, int] = {"arithmetic": 48, "instructions": 48, "reading": 32, "code": 160}
 
 
 def grid(context: Context) -> list[Cell]:
-    """The start, the other texts, DRO, and DRO with more β."""
+    """The start, the other texts, DRO, and beside it trainings of this study's size with more of L_U."""
     start = start_of(context)
     items = _items(context)
     held_out = context.held_out()
@@ -42,6 +42,7 @@ def grid(context: Context) -> list[Cell]:
         "tokens": dict(TOKENS), "held_out": held_out.digest[:16], "start": start,
     }  # fmt: skip
     config = context.config("best")
+    size = f"DRO, {config.steps} × {config.batch}"
 
     def cell(_: Results, name: str, make: Callable[[], SafetyPrompt]) -> Mapping[str, Any]:
         return {"name": name, **examine(context, make(), context.prompt(start), items, held_out)}
@@ -52,13 +53,14 @@ def grid(context: Context) -> list[Cell]:
         if name != "template" or context.model.rendering.identity
     ]
     made.append((TRAINED, "DRO", dro_settings(context), partial(dro, context)))
-    if context.run is None:
-        for times in LEVERS if context.full else SMALL_LEVERS:
-            stronger = context.config("best", residual_weight=config.residual_weight * times)
-            made.append((
-                f"dro-beta-x{times:g}", f"DRO, β × {times:g}", training_settings(context, stronger),
-                partial(_trained, context, stronger),
-            ))  # fmt: skip
+    if context.run is not None:
+        made.append((SMALL, size, training_settings(context, config), partial(_trained, context, config)))
+    for times in LEVERS if context.full else SMALL_LEVERS:
+        stronger = context.config("best", residual_weight=config.residual_weight * times, residual_on="all")
+        made.append((
+            f"dro-beta-x{times:g}", f"{size}, β × {times:g}", training_settings(context, stronger),
+            partial(_trained, context, stronger),
+        ))  # fmt: skip
     return [
         Cell(key, {**settings, **asked}, config.seed, partial(cell, name=name, make=make))
         for key, name, settings, make in made
