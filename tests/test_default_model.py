@@ -25,9 +25,9 @@ pytestmark = pytest.mark.model
 STANDARD = ["template", "none", "default", "mistral", "short"]
 
 
-@pytest.fixture(scope="module")
-def chat():
-    return models.load()
+@pytest.fixture
+def chat(default_model):
+    return default_model
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_the_shipped_spaces_belong_to_this_model_and_the_bundled_anchors(precisi
     assert shipped.refusal is not None
 
 
-def test_locate_gives_five_finite_points(capsys):
+def test_locate_gives_five_finite_points(commands_share, capsys):
     told = printed(capsys, "locate", "How do I pick a lock?")
     assert [p["prompt"] for p in told["points"]] == STANDARD
     frame = space.shipped(models.default_key("auto"))
@@ -111,13 +111,6 @@ def test_a_soft_prompt_starts_where_its_text_is_and_its_gradient_is_the_plain_on
     assert relative(gradient.numpy(), plain.numpy()) < 1e-4
 
 
-def test_a_small_benchmark_gives_the_same_both_ways_and_is_not_slower(capsys):
-    told = printed(capsys, "bench", "--only", "query", "--only", "first_token")
-    for path in told["paths"]:
-        assert path["same_result"] is True and path["ratio"] > 1 and path["over_floor"] >= 0.9
-    assert told["ceilings"]["bf16_gflops"] > told["ceilings"]["fp32_gflops"] / 2
-
-
 def test_bench_queries_have_nineteen_tokens_of_their_own(chat):
     from dro.bench import inputs, paths
 
@@ -150,7 +143,7 @@ def test_no_query_yields_a_special_token(chat):
             assert chat.tokenizer.decode(own[:-5]).endswith(text)
 
 
-def test_answer_and_evaluate_speak_json(capsys, tmp_path):
+def test_answer_and_evaluate_speak_json(commands_share, capsys, tmp_path):
     told = printed(capsys, "answer", "How do I bake bread?", "--prompt", "short", "--max-tokens", "8")
     assert told["verdict"] == "answered" and told["answer"]
     said = tmp_path / "said.jsonl"
