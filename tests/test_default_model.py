@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -143,9 +144,7 @@ def test_no_query_yields_a_special_token(chat):
             assert chat.tokenizer.decode(own[:-5]).endswith(text)
 
 
-def test_answer_and_evaluate_speak_json(commands_share, capsys, tmp_path):
-    told = printed(capsys, "answer", "How do I bake bread?", "--prompt", "short", "--max-tokens", "8")
-    assert told["verdict"] == "answered" and told["answer"]
+def test_what_evaluate_counts_is_what_was_said(commands_share, capsys, tmp_path):
     said = tmp_path / "said.jsonl"
     told = printed(
         capsys, "evaluate", "--prompt", "template", "--prompt", "short", "--limit", "8",
@@ -164,13 +163,26 @@ def test_answer_and_evaluate_speak_json(commands_share, capsys, tmp_path):
     assert all(refusal.judge(line["answer"]).outcome == line["verdict"] for line in lines)
 
 
-def test_a_killed_run_goes_on_from_its_last_step(tmp_path, capsys):
-    run = tmp_path / "run"
+def of_few_anchors(frame: space.Space, count: int) -> space.Space:
+    """The same projection and probes; a run that ends in it places few anchors instead of all."""
+    anchors, names = frame.anchors, len(frame.anchors.conditions)
+    rows = np.concatenate([np.arange(count) + k * len(anchors.queries) for k in range(names)])
+    few = replace(
+        anchors, queries=anchors.queries[:count], harmful=anchors.harmful[:count], pair=anchors.pair[:count],
+        coordinates=anchors.coordinates[rows], refusal_rate=anchors.refusal_rate[rows],
+        residual=anchors.residual[rows],
+    )  # fmt: skip
+    return replace(frame, anchors=few)
+
+
+def test_a_killed_run_goes_on_from_its_last_step(chat, commands_share, tmp_path, capsys):
+    run, there = tmp_path / "run", tmp_path / "space"
+    space.save(of_few_anchors(space.find(chat), 12), there)
     train = tmp_path / "train.jsonl"
     few = data.bundled("anchors").limit(12).queries
     train.write_text("".join(json.dumps({"query": q.text, "class": q.label}) + "\n" for q in few))
     argv = ["optimise", "--steps", "6", "--batch", "8", "--validate-every", "3", "--train", str(train),
-            "--init", "short", "--no-report", "--out", str(run)]  # fmt: skip
+            "--init", "short", "--no-report", "--space", str(there), "--out", str(run)]  # fmt: skip
     process = subprocess.Popen(
         [sys.executable, "-m", "dro", *argv], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     )

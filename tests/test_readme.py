@@ -92,7 +92,7 @@ KNOWN = {
     "import SOURCE --out runs/theirs": lambda told: "soft_prompt.safetensors" in told["files"],
     "judge FILE --column answer": lambda told: [r["verdict"] for r in told["rows"]] == ["refused", "answered"],
     "study baselines": lambda told: set(told["results"]) == {"start"} and Path(told["page"]).is_file(),
-    "clean": lambda told: {"models", "runs"} <= {each["kind"] for each in told["kept"]},
+    "clean": lambda told: {"runs", "benchmarks"} <= {each["kind"] for each in told["kept"]},
     "clean --remove runs": lambda told: len(told["removed"]) == 1 and not Path(told["removed"][0]).exists(),
     "bench": measured,
     "models --fetch qwen2.5-coder-0.5b": lambda told: told is None,
@@ -106,6 +106,9 @@ HELP = {
 RAY = "evaluate --engine ray"
 """Asked of a tiny model: what it says on the default one is what `evaluate` says without it."""
 NEEDS = {
+    "optimise --out runs/best": ["fit"],
+    "optimise --recipe quick --out runs/quick": ["fit"],
+    "sweep --out runs/sweep": ["fit"],
     "evaluate --prompt short --prompt runs/best": ["optimise --out runs/best"],
     "export runs/best DIR --to model": ["optimise --out runs/best"],
     "import SOURCE --out runs/theirs": ["optimise --out runs/best", "export runs/best DIR --to model"],
@@ -151,8 +154,9 @@ def desk(default_model, tmp_path_factory):
 
     folder, cache = (tmp_path_factory.mktemp(name) for name in ("readme", "cache"))
     (cache / "models").symlink_to(cache_folder() / "models")
-    (cache / "runs" / "an-old-one").mkdir(parents=True)
-    (cache / "runs" / "an-old-one" / "config.json").write_text("{}")
+    old = cache / "runs" / "some-model" / "an-old-one"
+    old.mkdir(parents=True)
+    (old / "config.json").write_text("{}")
     # A set is asked of its home once; made up here, as nothing leaves this machine.
     (cache / "benchmarks" / "xstest").mkdir(parents=True)
     (cache / "benchmarks" / "xstest" / "xstest_prompts.csv").write_text(
