@@ -10,6 +10,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -220,10 +221,28 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_folder(tmp_path_factory.mktemp("models") / "tiny")
 
 
+def of_few_anchors(frame: Space, count: int) -> Space:
+    """The same projection and probes; a run that ends in it places few anchors instead of all."""
+    anchors, names = frame.anchors, len(frame.anchors.conditions)
+    rows = np.concatenate([np.arange(count) + k * len(anchors.queries) for k in range(names)])
+    few = replace(
+        anchors, queries=anchors.queries[:count], harmful=anchors.harmful[:count], pair=anchors.pair[:count],
+        coordinates=anchors.coordinates[rows], refusal_rate=anchors.refusal_rate[rows],
+        residual=anchors.residual[rows],
+    )  # fmt: skip
+    return replace(frame, anchors=few)
+
+
 @pytest.fixture(scope="session")
 def default_model() -> ChatModel:
     """The real one, loaded once for all tests marked `model`."""
     return models.load()
+
+
+@pytest.fixture(scope="session")
+def exact_model() -> ChatModel:
+    """The same in float32, for equalities."""
+    return models.load(precision="fp32")
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import of_few_anchors
 
 from dro import data, models, prompts, refusal, space, states
 from dro.cli import main
@@ -31,9 +31,9 @@ def chat(default_model):
     return default_model
 
 
-@pytest.fixture(scope="module")
-def exact():
-    return models.load(precision="fp32")
+@pytest.fixture
+def exact(exact_model):
+    return exact_model
 
 
 def printed(capsys, *argv):
@@ -161,18 +161,6 @@ def test_what_evaluate_counts_is_what_was_said(commands_share, capsys, tmp_path)
     assert len(lines) == 32
     assert sum(line["verdict"] == "refused" for line in lines) == sum(r["refused"] for r in rows)
     assert all(refusal.judge(line["answer"]).outcome == line["verdict"] for line in lines)
-
-
-def of_few_anchors(frame: space.Space, count: int) -> space.Space:
-    """The same projection and probes; a run that ends in it places few anchors instead of all."""
-    anchors, names = frame.anchors, len(frame.anchors.conditions)
-    rows = np.concatenate([np.arange(count) + k * len(anchors.queries) for k in range(names)])
-    few = replace(
-        anchors, queries=anchors.queries[:count], harmful=anchors.harmful[:count], pair=anchors.pair[:count],
-        coordinates=anchors.coordinates[rows], refusal_rate=anchors.refusal_rate[rows],
-        residual=anchors.residual[rows],
-    )  # fmt: skip
-    return replace(frame, anchors=few)
 
 
 def test_a_killed_run_goes_on_from_its_last_step(chat, commands_share, tmp_path, capsys):

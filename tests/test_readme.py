@@ -90,7 +90,9 @@ KNOWN = {
     "sweep --out runs/sweep": swept,
     "export runs/best DIR --to model": lambda told: {"model.safetensors", "README.md"} <= set(told["files"]),
     "import SOURCE --out runs/theirs": lambda told: "soft_prompt.safetensors" in told["files"],
-    "judge FILE --column answer": lambda told: [r["verdict"] for r in told["rows"]] == ["refused", "answered"],
+    "judge FILE --column answer": lambda told: (
+        [r["verdict"] for r in told["rows"]] == ["refused", "answered"]
+    ),
     "study baselines": lambda told: set(told["results"]) == {"start"} and Path(told["page"]).is_file(),
     "clean": lambda told: {"runs", "benchmarks"} <= {each["kind"] for each in told["kept"]},
     "clean --remove runs": lambda told: len(told["removed"]) == 1 and not Path(told["removed"][0]).exists(),
