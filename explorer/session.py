@@ -116,6 +116,12 @@ class Session:
         done = {name for name, (_, verdict) in self.answers.items() if verdict is not None}
         return [name for name in self.ticked if name not in done] if self.query else []
 
+    def write(self, names: Sequence[str], told: Sequence[Answer]) -> None:
+        """Take over what has been written so far; what was stopped meanwhile stays as it is."""
+        for name, answer in zip(names, told, strict=True):
+            if self.answers.get(name, ("", None))[1] is None:
+                self.answers[name] = answer
+
     def stop(self) -> None:
         """End what is being written; a stopped answer keeps its words and has the verdict ""."""
         self.turn += 1

@@ -59,6 +59,7 @@ def test_a_stopped_answer_keeps_its_words_and_is_not_written_again():
     session.answers = {"none": ("Mix flour", None)}
     before = session.turn
     session.stop()
+    session.write(["none", "short"], [("Mix flour and", None), ("Take", None)])  # it was on its way
     assert session.turn > before and session.unanswered == []
     told = [session.answers[name] for name in session.ticked]
     shown = cards.answers(session.ticked, told, "phrases", hidden=False)

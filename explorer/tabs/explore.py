@@ -185,7 +185,7 @@ def build(service: Service) -> Explore:
                     v and not now.answers.get(n, ("", None))[1]
                     for n, (_, v) in zip(waiting, told, strict=True)
                 )
-                now.answers |= dict(zip(waiting, told, strict=True))
+                now.write(waiting, told)
                 if ended or time.monotonic() - last > _REDRAW:
                     last = time.monotonic()
                     yield now, answers(service, now), table(service, now) if ended else gr.skip(), gr.skip()
