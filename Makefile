@@ -48,7 +48,7 @@ $(VENV)/.run: requirements.txt
 	$(PY) -m pip install --progress-bar on -r requirements.txt
 	touch $@
 
-$(VENV)/.dev: requirements-dev.txt requirements-ray.txt $(VENV)/.run
+$(VENV)/.dev: requirements-dev.txt requirements-ray.txt requirements-mcp.txt $(VENV)/.run
 	$(PY) -m pip install --progress-bar on -r requirements-dev.txt
 	touch $@
 

@@ -22,6 +22,8 @@ def options() -> argparse.Namespace:
                         "short runs, small evaluations, one model; hides what costs more")  # fmt: skip
     parser.add_argument("--public", action="store_true", help="narrower still, for an open page; visitors "
                         "load only the models named in DRO_MODELS")  # fmt: skip
+    parser.add_argument("--mcp", action="store_true", help="offer locate, answer and evaluate as tools "
+                        "(MCP) at /gradio_api/mcp/; needs pip install -r requirements-mcp.txt")  # fmt: skip
     return parser.parse_args()
 
 
@@ -43,21 +45,23 @@ def main() -> None:
     from explorer.interface import build
     from explorer.messages import visitor
     from explorer.service import Service
-    from explorer.serving import launch
+    from explorer.serving import check_tools, launch
 
     try:
         chosen, accounts = limits.chosen(asked.classroom, asked.public), limits.accounts()
+        if asked.mcp:
+            check_tools(accounts)
         service = Service(asked.model, asked.precision, chosen, visitor)
     except DroError as error:
         raise SystemExit(str(error)) from None
-    page = build(service, asked.model, asked.precision)
+    page = build(service, asked.model, asked.precision, asked.mcp)
     _check_free(asked.host, asked.port)
     if gpu.LENT:
         # A lent GPU is given the weights that are there when the page is launched.
         service.start_loading()
         while not service.settled:
             time.sleep(0.1)
-    launch(page, asked.host, asked.port, chosen, accounts)
+    launch(page, asked.host, asked.port, chosen, accounts, asked.mcp)
     print(f"DRO Explorer is on http://{asked.host}:{asked.port}", flush=True)
     if not gpu.LENT:
         # A moment later: loading takes both cores, and the first page wants to be drawn.

@@ -120,7 +120,8 @@ def answers(prompts: Sequence[str], told: Sequence[tuple[str, str | None]], judg
     """Answers side by side, each with its verdict; behind one click where `hidden`."""
     cards = []
     for prompt, (said, verdict) in zip(prompts, told, strict=True):
-        state = text.WRITING if verdict is None else f"{badge(verdict)} <small>judge: {judge}</small>"
+        told_by = f"{badge(verdict)} <small>judge: {judge}</small>" if verdict else text.ANSWER_STOPPED
+        state = text.WRITING if verdict is None else told_by
         body = f'<div class="said">{escape(said) or "&nbsp;"}</div>'
         if hidden:
             body = f'<div class="veil">{text.HIDDEN}</div>{body}'
@@ -128,7 +129,7 @@ def answers(prompts: Sequence[str], told: Sequence[tuple[str, str | None]], judg
             f'<article class="answer"><header>{prompt_label(prompt)}<span>{state}</span></header>'
             f"{body}</article>"
         )
-    return f'<div class="answers{" veiled" if hidden else ""}" role="list">{"".join(cards)}</div>'
+    return f'<div class="answers{" veiled" if hidden else ""}">{"".join(cards)}</div>'
 
 
 def rates(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -292,7 +293,7 @@ def _interval(row: Mapping[str, Any]) -> str:
 
 
 def badge(verdict: str | None) -> str:
-    """A verdict as a coloured word; None: not yet."""
-    if verdict is None:
+    """A verdict as a coloured word; None: not yet, "": stopped before there was one."""
+    if not verdict:
         return "<span class='verdict none'>…</span>"
     return f"<span class='verdict {verdict}'>{verdict}</span>"

@@ -14,8 +14,11 @@ from explorer.session import Session
 from explorer.tabs import evaluate, explore, layers, learn, model, optimise, trying
 
 
-def build(service: Service, name: str, precision: str) -> gr.Blocks:
-    """The page as one gr.Blocks, wired to `service`. name, precision: of the model asked for."""
+def build(service: Service, name: str, precision: str, tools: bool = False) -> gr.Blocks:
+    """The page as one gr.Blocks, wired to `service`.
+
+    name, precision: of the model asked for. tools: what programs can ask is offered as tools, too.
+    """
     with Page(title=text.TITLE, analytics_enabled=False, delete_cache=(3600, 86400)) as page:
         with gr.Row(elem_id="head"):
             gr.HTML(f"<h1>{text.TITLE}</h1> <p>{text.TAGLINE}</p>", elem_id="title", scale=5, min_width=300)
@@ -34,7 +37,7 @@ def build(service: Service, name: str, precision: str) -> gr.Blocks:
                 learning = learn.build()
             with gr.Tab("Model", id="model"):
                 modelling = model.build(service, name, precision)
-        api.build(service)
+        api.build(service, tools)
         if learning is not None:
             trying.wire(service, learning, tabs, exploring, optimising, evaluated)
 

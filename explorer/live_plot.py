@@ -33,7 +33,7 @@ def live_plot(
     gr.set_static_paths([PLOTLY_JS])  # this one file only
     return gr.HTML(
         value=value, apply_default_css=False, js_on_load=_SCRIPT,
-        html_template=f"<div class='live-plot' role='img' aria-label='{label}' "
+        html_template=f"<div class='live-plot' role='figure' aria-label='{label}' "
         f"style='width:100%;height:{height}px'></div>{_tools(select, options.get('elem_id', 'figure'))}",
         head=f'<script src="gradio_api/file={PLOTLY_JS}"></script>', **options,
     )  # fmt: skip

@@ -112,9 +112,21 @@ class Session:
 
     @property
     def unanswered(self) -> list[str]:
-        """Ticked prompts under which the query has no finished answer yet."""
-        done = {name for name, (_, verdict) in self.answers.items() if verdict}
+        """Ticked prompts under which the query has no answer yet that is finished or was stopped."""
+        done = {name for name, (_, verdict) in self.answers.items() if verdict is not None}
         return [name for name in self.ticked if name not in done] if self.query else []
+
+    def write(self, names: Sequence[str], told: Sequence[Answer]) -> None:
+        """Take over what has been written so far; what was stopped meanwhile stays as it is."""
+        for name, answer in zip(names, told, strict=True):
+            if self.answers.get(name, ("", None))[1] is None:
+                self.answers[name] = answer
+
+    def stop(self) -> None:
+        """End what is being written; a stopped answer keeps its words and has the verdict ""."""
+        self.turn += 1
+        for name in self.unanswered:
+            self.answers[name] = (self.answers.get(name, ("", None))[0], "")
 
     @property
     def harmful(self) -> bool:

@@ -19,7 +19,7 @@ TOO_FEW = "That is too little: the endpoint takes more inputs. See ?view=api of 
 
 # Explore
 QUERY = "Your question"
-QUERY_PLACEHOLDER = "Type a question or a request, then press Enter"
+QUERY_PLACEHOLDER = "Type a question or a request, then press Ctrl+Enter"
 EXAMPLES = (
     "How do I kill a frozen process?",
     "How do I pick a lock?",
@@ -39,6 +39,8 @@ HIDDEN = "hidden: the probe takes the question to be harmful"
 ASK_FIRST = "Ask a question to see where it lands, how likely a refusal is, and what the model says."
 CLICK = "Click a point to read its query."
 WRITING = "writing …"
+STOP_WRITING = "Stop the answers"
+ANSWER_STOPPED = "stopped"
 WAITING = "{before} before you, about {seconds} s"
 WAITING_NEXT = "You are next."
 TRAINED_ON = "refusal score (trained on)"

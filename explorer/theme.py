@@ -6,7 +6,8 @@ from pathlib import Path
 
 import gradio as gr
 
-CSS = Path(__file__).resolve().parent.parent / "assets" / "style.css"
+_ASSETS = Path(__file__).resolve().parent.parent / "assets"
+CSS = _ASSETS / "style.css"
 
 HEAD = """<style>@media (max-width: 640px) {
   .gradio-container { padding: .4rem !important; width: 100vw !important; min-width: 0 !important; }
@@ -15,6 +16,7 @@ HEAD = """<style>@media (max-width: 640px) {
   .prose table.facts :is(th, td) { padding: .3rem .15rem; }
 }</style>"""
 """Gradio puts its own class before every rule of a style sheet, where these would match nothing."""
+HEAD += f"<script>{(_ASSETS / 'keys.js').read_text(encoding='utf-8')}</script>"
 
 
 def theme() -> gr.themes.Base:
@@ -27,6 +29,8 @@ def theme() -> gr.themes.Base:
         radius_size=gr.themes.sizes.radius_md,
         spacing_size=gr.themes.sizes.spacing_sm,
     ).set(
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
         layout_gap="10px",
         block_padding="8px 10px",
         body_text_color_subdued="*neutral_600",

@@ -10,6 +10,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,11 @@ from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokeniz
 from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from dro import fitting, health, probes
+from dro import fitting, health, models, probes
 from dro.data import Query, QuerySet
 from dro.generate import Decoding
 from dro.models import ChatModel
+from dro.registry import DEFAULT
 from dro.rendering import from_chat_template
 from dro.shared_prefix import IMPLEMENTATION
 from dro.space import Space
@@ -217,6 +219,43 @@ def bare_space(tiny: ChatModel, anchors: QuerySet) -> Space:
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_folder(tmp_path_factory.mktemp("models") / "tiny")
+
+
+def of_few_anchors(frame: Space, count: int) -> Space:
+    """The same projection and probes; a run that ends in it places few anchors instead of all."""
+    anchors, names = frame.anchors, len(frame.anchors.conditions)
+    rows = np.concatenate([np.arange(count) + k * len(anchors.queries) for k in range(names)])
+    few = replace(
+        anchors, queries=anchors.queries[:count], harmful=anchors.harmful[:count], pair=anchors.pair[:count],
+        coordinates=anchors.coordinates[rows], refusal_rate=anchors.refusal_rate[rows],
+        residual=anchors.residual[rows],
+    )  # fmt: skip
+    return replace(frame, anchors=few)
+
+
+@pytest.fixture(scope="session")
+def default_model() -> ChatModel:
+    """The real one, loaded once for all tests marked `model`."""
+    return models.load()
+
+
+@pytest.fixture(scope="session")
+def exact_model() -> ChatModel:
+    """The same in float32, for equalities."""
+    return models.load(precision="fp32")
+
+
+@pytest.fixture
+def commands_share(default_model: ChatModel, monkeypatch: pytest.MonkeyPatch) -> ChatModel:
+    """Commands typed in this process are given the model that is loaded, where they ask for that one."""
+    load = models.load
+
+    def shared(name: str = DEFAULT, precision: str = "auto", rendering: Any = None, *more: Any) -> ChatModel:
+        same = name == DEFAULT and rendering is None and precision in ("auto", default_model.precision)
+        return default_model if same else load(name, precision, rendering, *more)
+
+    monkeypatch.setattr(models, "load", shared)
+    return default_model
 
 
 @pytest.fixture(autouse=True)

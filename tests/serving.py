@@ -42,7 +42,7 @@ def served_here(service: Service, **options: Any) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    page = build(service, "tiny", "fp32")
+    page = build(service, "tiny", "fp32", options.get("tools", False))
     launch(page, "127.0.0.1", port, service.limits, **options)
     try:
         yield f"http://127.0.0.1:{port}"

@@ -3,6 +3,7 @@
 import re
 
 from explorer import cards, text
+from explorer.session import Session
 
 EVIL = '<img src=x onerror="alert(1)">'
 
@@ -51,3 +52,17 @@ def test_rates_show_counts_and_intervals():
     shown = re.sub("<[^>]*>", " ", cards.rates(rows))
     for part in ("26%", "16% to 40%", "13", "36", "validation-report", "phrases"):
         assert part in shown
+
+
+def test_a_stopped_answer_keeps_its_words_and_is_not_written_again():
+    session = Session(ticked=["none", "short"], query="How do I bake bread?")
+    session.answers = {"none": ("Mix flour", None)}
+    before = session.turn
+    session.stop()
+    session.write(["none", "short"], [("Mix flour and", None), ("Take", None)])  # it was on its way
+    assert session.turn > before and session.unanswered == []
+    told = [session.answers[name] for name in session.ticked]
+    shown = cards.answers(session.ticked, told, "phrases", hidden=False)
+    assert "Mix flour" in shown and shown.count(text.ANSWER_STOPPED) == 2 and text.WRITING not in shown
+    session.ask("How do I bake bread?", "")
+    assert session.unanswered == ["none", "short"]

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import of_few_anchors
 
 from dro import data, models, prompts, refusal, space, states
 from dro.cli import main
@@ -25,14 +26,14 @@ pytestmark = pytest.mark.model
 STANDARD = ["template", "none", "default", "mistral", "short"]
 
 
-@pytest.fixture(scope="module")
-def chat():
-    return models.load()
+@pytest.fixture
+def chat(default_model):
+    return default_model
 
 
-@pytest.fixture(scope="module")
-def exact():
-    return models.load(precision="fp32")
+@pytest.fixture
+def exact(exact_model):
+    return exact_model
 
 
 def printed(capsys, *argv):
@@ -57,7 +58,7 @@ def test_the_shipped_spaces_belong_to_this_model_and_the_bundled_anchors(precisi
     assert shipped.refusal is not None
 
 
-def test_locate_gives_five_finite_points(capsys):
+def test_locate_gives_five_finite_points(commands_share, capsys):
     told = printed(capsys, "locate", "How do I pick a lock?")
     assert [p["prompt"] for p in told["points"]] == STANDARD
     frame = space.shipped(models.default_key("auto"))
@@ -111,13 +112,6 @@ def test_a_soft_prompt_starts_where_its_text_is_and_its_gradient_is_the_plain_on
     assert relative(gradient.numpy(), plain.numpy()) < 1e-4
 
 
-def test_a_small_benchmark_gives_the_same_both_ways_and_is_not_slower(capsys):
-    told = printed(capsys, "bench", "--only", "query", "--only", "first_token")
-    for path in told["paths"]:
-        assert path["same_result"] is True and path["ratio"] > 1 and path["over_floor"] >= 0.9
-    assert told["ceilings"]["bf16_gflops"] > told["ceilings"]["fp32_gflops"] / 2
-
-
 def test_bench_queries_have_nineteen_tokens_of_their_own(chat):
     from dro.bench import inputs, paths
 
@@ -150,9 +144,7 @@ def test_no_query_yields_a_special_token(chat):
             assert chat.tokenizer.decode(own[:-5]).endswith(text)
 
 
-def test_answer_and_evaluate_speak_json(capsys, tmp_path):
-    told = printed(capsys, "answer", "How do I bake bread?", "--prompt", "short", "--max-tokens", "8")
-    assert told["verdict"] == "answered" and told["answer"]
+def test_what_evaluate_counts_is_what_was_said(commands_share, capsys, tmp_path):
     said = tmp_path / "said.jsonl"
     told = printed(
         capsys, "evaluate", "--prompt", "template", "--prompt", "short", "--limit", "8",
@@ -171,13 +163,14 @@ def test_answer_and_evaluate_speak_json(capsys, tmp_path):
     assert all(refusal.judge(line["answer"]).outcome == line["verdict"] for line in lines)
 
 
-def test_a_killed_run_goes_on_from_its_last_step(tmp_path, capsys):
-    run = tmp_path / "run"
+def test_a_killed_run_goes_on_from_its_last_step(chat, commands_share, tmp_path, capsys):
+    run, there = tmp_path / "run", tmp_path / "space"
+    space.save(of_few_anchors(space.find(chat), 12), there)
     train = tmp_path / "train.jsonl"
     few = data.bundled("anchors").limit(12).queries
     train.write_text("".join(json.dumps({"query": q.text, "class": q.label}) + "\n" for q in few))
     argv = ["optimise", "--steps", "6", "--batch", "8", "--validate-every", "3", "--train", str(train),
-            "--init", "short", "--no-report", "--out", str(run)]  # fmt: skip
+            "--init", "short", "--no-report", "--space", str(there), "--out", str(run)]  # fmt: skip
     process = subprocess.Popen(
         [sys.executable, "-m", "dro", *argv], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     )

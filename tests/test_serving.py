@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import of_few_anchors
 
-from dro import data, models, prompts
+from dro import data, models, prompts, space
 from dro.cli import main
 from dro.evaluate import evaluate
 from dro.exports.chat_template import MARK
@@ -31,17 +32,18 @@ EACH, TOKENS = 25, 8
 def exported(tmp_path_factory):
     """(run, folder of a whole model in float32), after a few real steps."""
     parent = tmp_path_factory.mktemp("export")
+    space.save(of_few_anchors(space.shipped(models.default_key("auto")), 12), parent / "space")
     argv = ["optimise", "--recipe", "quick", "--steps", "2", "--batch", "8", "--validate-every", "0",
-            "--no-report", "--out", str(parent / "run")]  # fmt: skip
+            "--no-report", "--space", str(parent / "space"), "--out", str(parent / "run")]  # fmt: skip
     assert main(argv) == 0
     argv = ["export", str(parent / "run"), str(parent / "model"), "--to", "model", "--precision", "fp32"]
     assert main(argv) == 0
     return parent / "run", parent / "model"
 
 
-@pytest.fixture(scope="module")
-def exact():
-    return models.load(precision="fp32")
+@pytest.fixture
+def exact(exact_model):
+    return exact_model
 
 
 @contextmanager

@@ -93,7 +93,7 @@ def _asked(service: Service, session: Session) -> list[views.Asked]:
 
 
 def _rate(verdict: str | None) -> float:
-    return np.nan if verdict is None else float(verdict == "refused")
+    return float(verdict == "refused") if verdict else np.nan
 
 
 def _hash(told: object) -> str:

@@ -119,6 +119,8 @@ def build(service: Service) -> Explore:
                 length = gr.Slider(8, 120, value=48, step=8, label=text.LENGTH)
             facts = gr.HTML(table(service, first), elem_id="facts")
             reveal = gr.Button(text.REVEAL, visible=False, size="sm", elem_id="reveal")
+            stop = gr.Button(text.STOP_WRITING, visible=False, variant="stop", size="sm",
+                             elem_id="stop-answers")  # fmt: skip
             side = looking.side()
     with gr.Tabs(elem_id="more"):
         with gr.Tab(text.TAB_ANSWERS, id="answers"):
@@ -176,16 +178,21 @@ def build(service: Service) -> Explore:
         now.turn += 1
         mine, last = now.turn, 0.0
         current = lambda: now.turn == mine  # noqa: E731
+        yield now, gr.skip(), gr.skip(), gr.Button(visible=True)
         with shown():
             for told in service.stream_answers(now.query, waiting, int(length), current):
                 ended = any(
                     v and not now.answers.get(n, ("", None))[1]
                     for n, (_, v) in zip(waiting, told, strict=True)
                 )
-                now.answers |= dict(zip(waiting, told, strict=True))
+                now.write(waiting, told)
                 if ended or time.monotonic() - last > _REDRAW:
                     last = time.monotonic()
-                    yield now, answers(service, now), table(service, now) if ended else gr.skip()
+                    yield now, answers(service, now), table(service, now) if ended else gr.skip(), gr.skip()
+
+    def stop_writing(now: Session) -> tuple:
+        now.stop()
+        return answers(service, now), gr.Button(visible=False)
 
     def add_own(now: Session, words: str, ticked: list[str]) -> tuple:
         with shown():
@@ -236,7 +243,8 @@ def build(service: Service) -> Explore:
 
     def then_write(event: Any) -> None:
         event.success(rest, session, [*compare.looked, *pasts], **QUICK)
-        written = event.success(write, [session, length], [session, said, facts], **slow)
+        written = event.success(write, [session, length], [session, said, facts, stop], **slow)
+        written.then(lambda: gr.Button(visible=False), None, stop, **QUICK)
         written.success(rest, session, [*compare.looked, *pasts], **QUICK)
         writing.append(written)
 
@@ -253,6 +261,7 @@ def build(service: Service) -> Explore:
     gr.on(asking, None, cancels=writing, **QUICK)
     for each in (side.table, batch.table):
         each.press(None, cancels=writing, **QUICK)
+    stop.click(stop_writing, session, [said, stop], cancels=writing, **QUICK)
     reveal.click(None, js=_UNVEIL, **QUICK)
     looking.wire(service, session, prompts, plot, legend, caption, told, look, side, _told)
     comparing.wire_batch(service, batch, chosen, drawn, _AT_ONCE)
