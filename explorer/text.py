@@ -234,3 +234,20 @@ SELECTED = "Selected points"
 NO_LADDER = "This space has no refusal direction, so there is no ladder."
 NO_ANSWERS = "The model's answers appear here, side by side, one for each ticked prompt."
 GONE = "That point is not drawn any more. Choose another."
+
+# Prompts compared
+TAB_SIMILARITY = "Prompts"
+SIMILARITY = "Cosines between the directions in which safety prompts move the anchors"
+SIMILARITY_PROMPTS, SIMILARITY_OVER = "Prompts", "Shift of"
+SIMILARITY_OF = (("all with states", "all"), ("the ticked ones", "ticked"))
+SIMILARITY_ANCHORS = (("all anchors", "all"), ("harmful ones", "harmful"), ("harmless ones", "harmless"))
+SIMILARITY_NOTE = (
+    "Each prompt moves the mean of {anchors} anchors from where it lies under {base}; a cell is the cosine of "
+    "two such shifts in the {m} components of this space: +1 (brown) the same way, 0 at right angles, "
+    "-1 (blue) opposite. "
+    "Behind each name is its shift's length, in typical distances of an anchor from their mean: the "
+    "direction of a short shift says little."
+)
+SIMILARITY_WITHOUT = "Without states of the anchors, and so left out:"
+SIMILARITY_CUT = "The newest of {named} are shown, {most} in all: tick others to compare them."
+SIMILARITY_NONE = "Tick a prompt other than none: shifts are told from there."

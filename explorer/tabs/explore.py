@@ -18,6 +18,7 @@ from explorer.service import BASE, Service
 from explorer.session import Asked, Place, Session
 from explorer.tabs import comparing, looking
 from explorer.tabs import drawn as pictures
+from explorer.tabs import prompts as prompted
 from explorer.tabs.drawn import past_key, picture
 
 _REDRAW = 0.25
@@ -126,6 +127,7 @@ def build(service: Service) -> Explore:
         compare = comparing.compare()
         batch = comparing.batch(service)
         past = comparing.history()
+        alike = prompted.similarity()
 
     axes, colour = look.axes, look.colour
     drawn = [plot, legend, caption]
@@ -256,6 +258,7 @@ def build(service: Service) -> Explore:
     reveal.click(None, js=_UNVEIL, **QUICK)
     looking.wire(service, session, prompts, plot, legend, caption, told, look, side, _told)
     comparing.wire_batch(service, batch, chosen, drawn, _AT_ONCE)
+    prompted.wire(service, alike, session, prompts)
     past.tab.select(lambda now: pictures.history(service, now), session, pasts, **QUICK)
     for each in pasts:
         each.press(pinned, [session, axes, colour], [session, *drawn, *pasts], **QUICK)
