@@ -242,8 +242,8 @@ SIMILARITY_PROMPTS, SIMILARITY_OVER = "Prompts", "Shift of"
 SIMILARITY_OF = (("all with states", "all"), ("the ticked ones", "ticked"))
 SIMILARITY_ANCHORS = (("all anchors", "all"), ("harmful ones", "harmful"), ("harmless ones", "harmless"))
 SIMILARITY_NOTE = (
-    "Each prompt moves the mean of {anchors} anchors from where it lies under {base}; a cell is the cosine of "
-    "two such shifts in the {m} components of this space: +1 (brown) the same way, 0 at right angles, "
+    "Each prompt moves the mean of {anchors} anchors from where it lies under {base}; a cell is the cosine "
+    "of two such shifts in the {m} components of this space: +1 (brown) the same way, 0 at right angles, "
     "-1 (blue) opposite. "
     "Behind each name is its shift's length, in typical distances of an anchor from their mean: the "
     "direction of a short shift says little."

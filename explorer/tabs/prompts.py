@@ -13,7 +13,6 @@ from explorer.live_plot import live_plot
 from explorer.service import BASE, Service
 from explorer.session import Session
 
-
 MOST_COMPARED = 16
 """Cells of more prompts could not be read."""
 
