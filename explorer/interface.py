@@ -11,7 +11,7 @@ from explorer.events import QUICK
 from explorer.page import Page
 from explorer.service import Service
 from explorer.session import Session
-from explorer.tabs import evaluate, explore, layers, learn, model, optimise, trying
+from explorer.tabs import evaluate, explore, gallery, layers, learn, model, optimise, trying
 
 
 def build(service: Service, name: str, precision: str) -> gr.Blocks:
@@ -34,6 +34,10 @@ def build(service: Service, name: str, precision: str) -> gr.Blocks:
                 learning = learn.build()
             with gr.Tab("Model", id="model"):
                 modelling = model.build(service, name, precision)
+        exploring.ticked(gallery.wire(
+            service, exploring.gallery, exploring.chosen[0], exploring.prompts, optimising.keys,
+            optimising.run, known.change, lambda now: explore.choices(service, now),
+        ))  # fmt: skip
         api.build(service)
         if learning is not None:
             trying.wire(service, learning, tabs, exploring, optimising, evaluated)

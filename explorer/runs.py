@@ -25,7 +25,7 @@ from dro import store
 from dro.data import QuerySet, bundled
 from dro.errors import DataError, DroError, StoreError
 from dro.models import ChatModel
-from dro.prompts import SOFT_PROMPT_FILE, STANDARD, SafetyPrompt, resolve
+from dro.prompts import CARD_FILE, SOFT_PROMPT_FILE, STANDARD, SafetyPrompt, resolve
 from dro.recipes import RECIPES, Config, training_set
 from dro.region import Region
 from dro.run_folder import CONFIG_FILE, STATES_FILE, TRASH, Step, hold, read_curve, release
@@ -161,6 +161,10 @@ class Runs:
     def names(self) -> list[str]:
         """All runs, newest last."""
         return list(self._all)
+
+    def all(self) -> list[Run]:
+        """The same, as they are."""
+        return list(self._all.values())
 
     def usable(self) -> list[str]:
         """Runs whose prompt can be used."""
@@ -328,6 +332,15 @@ class Runs:
             raise DataError(f"{name} has no prompt yet ({run.phase}).", "Wait until it is saved.")
         found = resolve(str(run.folder), self._bench.model)
         return SafetyPrompt(name, found.text, found.vectors)
+
+    def card(self, name: str) -> dict[str, Any]:
+        """What is written beside a run's vectors; {} before they are there."""
+        file = self.get(name).folder / CARD_FILE
+        remedy = "Train it anew."
+        try:
+            return store.read_json(file, remedy) if file.is_file() else {}
+        except StoreError:
+            raise StoreError(f"{CARD_FILE} of {name} is damaged.", remedy) from None
 
     def anchor_states(self, name: str) -> np.ndarray | None:
         """States of the anchors under a run's prompt, (n, d_model); None where the file is damaged."""

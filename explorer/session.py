@@ -73,6 +73,23 @@ class Session:
     batch_turn: int = 0
     """Grows with every batch that is begun or stopped."""
 
+    opened: list[str] = field(default_factory=list)
+    """Trained prompts that are looked into: one, or two beside each other."""
+    sort: str = "newest"
+    renaming: str = ""
+    deleted: tuple[str, str] = ("", "")
+    """Name and place in the trash of the run that was deleted last."""
+
+    def rename(self, old: str, new: str) -> None:
+        """A run has another name: what is known under the old one is known under the new one."""
+        self.ticked = [new if name == old else name for name in self.ticked]
+        self.opened = [new if name == old else name for name in self.opened]
+        kept: list[dict] = [self.places, self.answers, self.openings]
+        kept += [told for each in (*self.history, *self.batch) for told in (each.places, each.answers)]
+        for told in kept:
+            if old in told:
+                told[new] = told.pop(old)
+
     def tick(self, names: Sequence[str]) -> None:
         """Take over what is ticked now, keeping the order in which it was ticked."""
         kept = [name for name in self.ticked if name in names]

@@ -251,3 +251,52 @@ SIMILARITY_NOTE = (
 SIMILARITY_WITHOUT = "Without states of the anchors, and so left out:"
 SIMILARITY_CUT = "The newest of {named} are shown, {most} in all: tick others to compare them."
 SIMILARITY_NONE = "Tick a prompt other than none: shifts are told from there."
+
+# Trained prompts
+TAB_GALLERY = "Trained prompts"
+SORT = "Sort by"
+SORTS = (
+    ("newest", "newest"),
+    ("oldest", "oldest"),
+    ("name", "name"),
+    ("harmful refused: most", "harmful"),
+    ("harmless refused: fewest", "harmless"),
+    ("the difference of the two", "difference"),
+)
+SORT_INFO = "Refusals of 50 harmful and 50 harmless validation queries; unmeasured runs come last."
+GALLERY_CUT = "The first {most} are shown; sort them differently to see others."
+OPEN, COMPARE_RUN, RENAME, DELETE, RESTORE, UNDO = "Open", "Compare", "Rename", "Delete", "Restore", "Undo"
+UNMEASURED = "not measured"
+DELETED = "{name} was deleted."
+TRASH = "Deleted runs ({count})"
+NEW_NAME, SAVE, LEAVE = "New name", "Save", "Cancel"
+CLOSE = "Close"
+OPENED = "Opened up"
+RUN_CURVE = "Loss of the opened run by step"
+RUN_WATCH = "Watched queries of the opened run: where they were, and where its prompt put them"
+RUN_WATCH_OTHER, RUN_CURVE_OTHER = "Watched queries of the other run", "Loss of the other run by step"
+SETTING = "setting"
+SAME_SETTINGS = "Both were trained with the same settings."
+OTHER_SETTINGS = "All other settings are the same."
+USUALLY = "this preset has {value}"
+SECTION_RATES, SECTION_SETTINGS = "Evaluation", "Settings"
+SECTION_VECTORS, SECTION_PROVENANCE = "Vectors", "Provenance"
+VECTOR_HEADS = (
+    "",
+    "started as",
+    "norm at the start",
+    "norm now",
+    "drift<small>length of the change</small>",
+    "nearest tokens<small>cosine</small>",
+)
+VECTORS_TOLD = (
+    "{kept} of {count} vectors are still nearest to the token they started as; the median drift is "
+    "{share:.0%} of the starting norm. A near token is no translation: what a vector does need not be what "
+    "the token says."
+)
+VECTORS_TWO = "Open one alone to see its vectors and where it comes from."
+READING_VECTORS = "Comparing its vectors with all tokens …"
+THUMB_LOSS = "loss, from {first:.2f} to {last:.2f} in {steps} steps"
+THUMB_MOVES = (
+    "watched queries from where they were to where the prompt puts them, refusal against harmfulness"
+)

@@ -16,7 +16,7 @@ from explorer.live_plot import live_plot
 from explorer.messages import shown
 from explorer.service import BASE, Service
 from explorer.session import Asked, Place, Session
-from explorer.tabs import comparing, looking
+from explorer.tabs import comparing, gallery, looking
 from explorer.tabs import drawn as pictures
 from explorer.tabs import prompts as prompted
 from explorer.tabs.drawn import past_key, picture
@@ -46,6 +46,9 @@ class Explore:
     """What a redraw gives: session, plot, legend, caption, table, answers."""
     catch_up: Callable[[Any], None]
     """Place and answer the query under prompts that an event has ticked."""
+    gallery: gallery.Gallery
+    ticked: Callable[[Any], None]
+    """Redraw, place and answer after an event that has ticked prompts."""
 
 
 def table(service: Service, session: Session) -> str:
@@ -128,6 +131,7 @@ def build(service: Service) -> Explore:
         batch = comparing.batch(service)
         past = comparing.history()
         alike = prompted.similarity()
+        trained = gallery.gallery()
 
     axes, colour = look.axes, look.colour
     drawn = [plot, legend, caption]
@@ -195,7 +199,7 @@ def build(service: Service) -> Explore:
             service.check_prompt(name)
         if name not in now.own:
             now.own.append(name)
-        return now, gr.CheckboxGroup(_choices(service, now), value=[*ticked, name]), ""
+        return now, gr.CheckboxGroup(choices(service, now), value=[*ticked, name]), ""
 
     def pressed(now: Session, event: gr.EventData) -> str:
         """The query whose button was pressed in a table, to be asked."""
@@ -248,9 +252,13 @@ def build(service: Service) -> Explore:
     for event in asked:
         then_write(event)
     added = add.click(add_own, [session, own, prompts], [session, prompts, own], **QUICK)
-    for ticked in (prompts.input, added.success,
-                   comparing.wire_compare(service, compare, session, prompts, _AT_ONCE).success):  # fmt: skip
-        then_catch_up(ticked(draw, chosen, outputs, **QUICK))
+
+    def then_draw(event: Any) -> None:
+        then_catch_up(event.success(draw, chosen, outputs, **QUICK))
+
+    then_catch_up(prompts.input(draw, chosen, outputs, **QUICK))
+    for event in (added, comparing.wire_compare(service, compare, session, prompts, _AT_ONCE)):
+        then_draw(event)
     # A new question ends the answers to the last one; their threads end at the next word.
     gr.on(asking, None, cancels=writing, **QUICK)
     for each in (side.table, batch.table):
@@ -265,7 +273,7 @@ def build(service: Service) -> Explore:
     again = past.table.press(back, [session, axes, colour], [query, *outputs, reveal, *pasts], js=_VEIL,
                              **QUICK)  # fmt: skip
     again.success(lambda now: comparing.look(service, now), session, compare.looked, **QUICK)
-    return Explore(query, prompts, chosen, outputs, then_catch_up)
+    return Explore(query, prompts, chosen, outputs, then_catch_up, trained, then_draw)
 
 
 def _past(now: Session, event: gr.EventData, wanted: str) -> Asked | None:
@@ -276,19 +284,22 @@ def _past(now: Session, event: gr.EventData, wanted: str) -> Asked | None:
 
 def refreshed(service: Service, session: Session, ticked: Sequence[str], axes: str, colour: str) -> tuple:
     """The tab after the model, its space or its runs have changed: prompts, then what `build` draws."""
-    choices = _choices(service, session)
-    values = [value for _, value in choices]
+    offered = choices(service, session)
+    values = [value for _, value in offered]
+    for gone in [name for name in session.places if name not in values and not name.startswith("text:")]:
+        del session.places[gone]  # another run may bear its name one day
     kept = [name for name in ticked if name in values]
     session.tick(kept if kept or not ticked else [n for n in FIRST if n in values])
     if session.query and session.space != service.space_name():
         session.ask("", "")
     return (
-        gr.CheckboxGroup(choices, value=session.ticked), session, *picture(service, session, axes, colour),
+        gr.CheckboxGroup(offered, value=session.ticked), session, *picture(service, session, axes, colour),
         table(service, session), answers(service, session),
     )  # fmt: skip
 
 
-def _choices(service: Service, session: Session) -> list[tuple[str, str]]:
+def choices(service: Service, session: Session) -> list[tuple[str, str]]:
+    """Prompts that can be ticked, the visitor's own among them."""
     own = [(f"“{name.removeprefix('text:')[:24]}”", name) for name in session.own]
     return [*((name, name) for name in service.prompt_names()), *own]
 
