@@ -17,7 +17,7 @@ from dro.errors import DataError, DroError
 from dro.layers import Layers
 from dro.models import Precision
 from dro.neighbour_map import MapSettings
-from dro.prompts import STANDARD, SafetyPrompt, available, resolve
+from dro.prompts import HUMAN, STANDARD, SafetyPrompt, available, resolve
 from dro.recipes import Config
 from dro.refusal import PHRASES, judge
 from dro.space import Point, Space
@@ -273,6 +273,16 @@ class Service:
             return None
         spread = float((space.anchors.coordinates @ space.refusal.weight).std())
         return ((point.refusal_logit or 0.0) - (base.refusal_logit or 0.0)) / spread
+
+    def text_names(self) -> list[str]:
+        """Prompts that are words, and can be edited."""
+        return [name for name in self.prompt_names() if name in HUMAN or name == "template"]
+
+    def words_of(self, name: str) -> str:
+        """The words of one of `text_names`; DataError for any other."""
+        if not isinstance(name, str) or name not in self.text_names():
+            raise DataError("That prompt has no words.", "Choose one of the list.")
+        return HUMAN[name] if name in HUMAN else self._resolve(name, self._need()).text or ""
 
     def check(self, query: str, prompts: Sequence[str]) -> None:
         """Raise what is wrong with a query and its prompts before anything waits for the model."""

@@ -300,3 +300,8 @@ THUMB_LOSS = "loss, from {first:.2f} to {last:.2f} in {steps} steps"
 THUMB_MOVES = (
     "watched queries from where they were to where the prompt puts them, refusal against harmfulness"
 )
+
+# A prompt that is being edited
+DRAFT, DRAFT_START = "Words of your prompt", "Begin with the words of"
+DRAFT_INFO = "Your question's point follows as you type; add the prompt to have it ticked and answered."
+DRAFT_ASK = "Ask a question first: its point then follows your words."

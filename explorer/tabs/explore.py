@@ -16,7 +16,7 @@ from explorer.live_plot import live_plot
 from explorer.messages import shown
 from explorer.service import BASE, Service
 from explorer.session import Asked, Place, Session
-from explorer.tabs import comparing, gallery, looking
+from explorer.tabs import comparing, drafting, gallery, looking
 from explorer.tabs import drawn as pictures
 from explorer.tabs import prompts as prompted
 from explorer.tabs.drawn import past_key, picture
@@ -55,7 +55,7 @@ def table(service: Service, session: Session) -> str:
     """The table of the query's places and observed verdicts."""
     trained = service.trained()
     rows = []
-    for name in session.ticked:
+    for name in session.shown:
         place = session.places.get(name)
         if place is not None:
             verdict = session.answers.get(name, ("", None))[1]
@@ -116,11 +116,7 @@ def build(service: Service) -> Explore:
             gr.Examples([[example] for example in text.EXAMPLES], inputs=[query], label="Try")
             prompts = gr.CheckboxGroup(names, value=first.ticked, label=text.PROMPTS, info=text.PROMPTS_INFO,
                                        elem_id="prompts")  # fmt: skip
-            with gr.Accordion(text.OWN, open=False):
-                own = gr.Textbox(placeholder=text.OWN_PLACEHOLDER, show_label=False, lines=2, max_length=3900,
-                                 elem_id="own")  # fmt: skip
-                add = gr.Button(text.OWN_ADD, size="sm")
-                length = gr.Slider(8, 120, value=48, step=8, label=text.LENGTH)
+            draft = drafting.drafting(service.text_names())
             facts = gr.HTML(table(service, first), elem_id="facts")
             reveal = gr.Button(text.REVEAL, visible=False, size="sm", elem_id="reveal")
             side = looking.side()
@@ -199,6 +195,8 @@ def build(service: Service) -> Explore:
             service.check_prompt(name)
         if name not in now.own:
             now.own.append(name)
+        now.draft_turn += 1  # whatever of it is still being placed comes too late
+        now.take_draft("", None)
         return now, gr.CheckboxGroup(choices(service, now), value=[*ticked, name]), ""
 
     def pressed(now: Session, event: gr.EventData) -> str:
@@ -242,7 +240,7 @@ def build(service: Service) -> Explore:
 
     def then_write(event: Any) -> None:
         event.success(rest, session, [*compare.looked, *pasts], **QUICK)
-        written = event.success(write, [session, length], [session, said, facts], **slow)
+        written = event.success(write, [session, draft.length], [session, said, facts], **slow)
         written.success(rest, session, [*compare.looked, *pasts], **QUICK)
         writing.append(written)
 
@@ -251,7 +249,7 @@ def build(service: Service) -> Explore:
 
     for event in asked:
         then_write(event)
-    added = add.click(add_own, [session, own, prompts], [session, prompts, own], **QUICK)
+    added = draft.add.click(add_own, [session, draft.own, prompts], [session, prompts, draft.own], **QUICK)
 
     def then_draw(event: Any) -> None:
         then_catch_up(event.success(draw, chosen, outputs, **QUICK))
@@ -266,6 +264,8 @@ def build(service: Service) -> Explore:
     reveal.click(None, js=_UNVEIL, **QUICK)
     looking.wire(service, session, prompts, plot, legend, caption, told, look, side, _told)
     comparing.wire_batch(service, batch, chosen, drawn, _AT_ONCE)
+    drafting.wire(service, draft, session, chosen[2:], drawn, facts, lambda now: table(service, now), asked,
+                  _AT_ONCE)  # fmt: skip
     prompted.wire(service, alike, session, prompts)
     past.tab.select(lambda now: pictures.history(service, now), session, pasts, **QUICK)
     for each in pasts:
