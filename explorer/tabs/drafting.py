@@ -57,6 +57,7 @@ def wire(
     """
 
     def follow(now: Session, words: str, axes: str, colour: str) -> Iterator[tuple]:
+        yield now, *[gr.skip()] * 5  # what ends without a word would empty what it could have changed
         for line in place(service, now, words):
             if line is None:
                 yield now, *drawn.picture(service, now, axes, colour), table(now), ""
@@ -64,6 +65,7 @@ def wire(
                 yield now, *[gr.skip()] * 4, cards.quiet(line) if line else ""
 
     def again(now: Session, words: str, axes: str, colour: str) -> Iterator[tuple]:
+        yield now, *[gr.skip()] * 5
         if isinstance(words, str) and words.strip():
             yield from follow(now, words, axes, colour)
 

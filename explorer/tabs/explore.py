@@ -151,6 +151,7 @@ def build(service: Service) -> Explore:
             now.ask(asked, service.space_name())
             for line in locating(service, now, now.ticked):
                 if now.turn != mine + 1:
+                    yield (now, *[gr.skip()] * 6)  # as in `write`
                     return
                 yield (now, *[gr.skip()] * 3, cards.quiet(line), gr.skip(), gr.skip())
         yield (
@@ -174,6 +175,7 @@ def build(service: Service) -> Explore:
         """Stream the answers that are missing, side by side."""
         waiting = now.unanswered
         if not waiting:
+            yield now, gr.skip(), gr.skip()  # ending without a word would empty what it could have changed
             return
         now.turn += 1
         mine, last = now.turn, 0.0
