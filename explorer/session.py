@@ -73,6 +73,8 @@ class Session:
     batch_turn: int = 0
     """Grows with every batch that is begun or stopped."""
 
+    begun: bool = False
+    """The page shows what its link said: before that, what it sends is not what it is about to show."""
     draft: str = ""
     """A prompt that is being edited, "text:" before its words: placed, neither ticked nor answered."""
     draft_turn: int = 0

@@ -305,3 +305,9 @@ THUMB_MOVES = (
 DRAFT, DRAFT_START = "Words of your prompt", "Begin with the words of"
 DRAFT_INFO = "Your question's point follows as you type; add the prompt to have it ticked and answered."
 DRAFT_ASK = "Ask a question first: its point then follows your words."
+
+# Links
+COPY_LINK = "Copy link"
+LINK_WORDS = "with my question and own prompts"
+LINK_COPIED = "Copied"
+LINK_MISSING = "This link names what is not here: {names}. The rest is as it says."

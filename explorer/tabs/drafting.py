@@ -78,8 +78,9 @@ def wire(
     outputs = [session, *drawing, facts, made.note]
     # Several at a time: whoever types on does not wait for the point of an earlier word.
     options: dict[str, Any] = {"concurrency_limit": limit, "trigger_mode": "multiple", **PRIVATE}
-    made.own.input(follow, told, outputs, js=_DEBOUNCED, **options)
-    made.start.input(begin, made.start, made.own, **QUICK).success(follow, told, outputs, **options)
+    # Not `input`, which misses deleted and pasted words.
+    made.own.change(follow, told, outputs, js=_DEBOUNCED, **options)
+    made.start.input(begin, made.start, made.own, **QUICK)
     for event in asked:
         event.success(again, told, outputs, **options)
 

@@ -46,6 +46,9 @@ class Explore:
     """What a redraw gives: session, plot, legend, caption, table, answers."""
     catch_up: Callable[[Any], None]
     """Place and answer the query under prompts that an event has ticked."""
+    asked: Callable[[Any], None]
+    """Ask the question that an event has put into the box; none where there is none."""
+    look: looking.Controls
     gallery: gallery.Gallery
     ticked: Callable[[Any], None]
     """Redraw, place and answer after an event that has ticked prompts."""
@@ -251,6 +254,15 @@ def build(service: Service) -> Explore:
 
     for event in asked:
         then_write(event)
+
+    def ask_there(now: Session, asked: str, *rest: Any) -> Iterator[tuple]:
+        yield (now, *[gr.skip()] * 6)
+        if isinstance(asked, str) and asked.strip():
+            yield from ask_now(now, asked, *rest)
+
+    def then_ask(event: Any) -> None:
+        then_write(event.success(ask_there, sent, answered, **slow))
+
     added = draft.add.click(add_own, [session, draft.own, prompts], [session, prompts, draft.own], **QUICK)
 
     def then_draw(event: Any) -> None:
@@ -275,7 +287,7 @@ def build(service: Service) -> Explore:
     again = past.table.press(back, [session, axes, colour], [query, *outputs, reveal, *pasts], js=_VEIL,
                              **QUICK)  # fmt: skip
     again.success(lambda now: comparing.look(service, now), session, compare.looked, **QUICK)
-    return Explore(query, prompts, chosen, outputs, then_catch_up, trained, then_draw)
+    return Explore(query, prompts, chosen, outputs, then_catch_up, then_ask, look, trained, then_draw)
 
 
 def _past(now: Session, event: gr.EventData, wanted: str) -> Asked | None:
