@@ -253,7 +253,7 @@ SIMILARITY_CUT = "The newest of {named} are shown, {most} in all: tick others to
 SIMILARITY_NONE = "Tick a prompt other than none: shifts are told from there."
 
 # Trained prompts
-TAB_GALLERY = "Trained prompts"
+TAB_GALLERY = "Trained"
 SORT = "Sort by"
 SORTS = (
     ("newest", "newest"),
