@@ -160,8 +160,13 @@ function table() {
   const name = key => plain(host.layout[key]?.title?.text ?? host.layout.scene?.[key]?.title?.text ?? key[0]);
   const deep = host.data.some(trace => trace.z && trace.type === 'scatter3d');
   const head = ['group', name('xaxis'), name('yaxis'), ...(deep ? [name('zaxis')] : []), 'label', 'details'];
+  const maps = host.data.filter(trace => trace.type === 'heatmap');
+  if (maps.length) head.splice(3, 2, 'value');
   const rows = [head];
+  for (const {name: what, x, y, z} of maps)  // a row a cell
+    y.forEach((up, r) => x.forEach((across, c) => rows.push([what, across, up, z[r][c] ?? ''])));
   for (const trace of host.data) {
+    if (maps.includes(trace)) continue;
     if (trace.type === 'contour' || trace.visible === false || !trace.x) continue;
     for (let n = 0; n < trace.x.length; n++) {
       if (trace.x[n] === null || trace.y?.[n] === null) continue;

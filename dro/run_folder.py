@@ -25,6 +25,8 @@ CONFIG_FILE, STEPS_FILE, CHECKPOINT_FILE, STATES_FILE = (
     "config.json", "steps.jsonl", "checkpoint.safetensors", "states.safetensors",
 )  # fmt: skip
 START_FILE, LOCK_FILE = "start.safetensors", ".lock"
+TRASH = ".trash"
+"""Beside the runs of a model: those that were deleted on a page, until they come back or are removed."""
 
 
 @dataclass(frozen=True)

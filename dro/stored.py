@@ -16,13 +16,14 @@ from filelock import FileLock, Timeout
 
 from dro import store
 from dro.errors import DataError, StoreError
-from dro.run_folder import LOCK_FILE
+from dro.run_folder import LOCK_FILE, TRASH
 from dro.sources import cache_folder
 
 KINDS = {
     "models": "weights and tokenizers, fetched and converted",
     "spaces": "spaces that were fitted here, and their layers",
     "runs": "settings, curves and prompts of runs; who began one on a page is a hash",
+    "trash": "runs that were deleted on a page, and can come back there",
     "benchmarks": "public query sets that were fetched",
     "shards": "finished parts of unfinished work; may hold answers, for their owner alone",
     "leftovers": "what kills in the middle of writing have left",
@@ -49,6 +50,8 @@ def kept() -> list[Kept]:
             paths = [path for folder in folders for path in store.leftovers(folder)]
         elif kind == "runs":
             paths = [path for model in _inside(root / kind) for path in _inside(model)]
+        elif kind == "trash":
+            paths = [path for model in _inside(root / "runs") for path in _inside(model / TRASH)]
         else:
             paths = _inside(root / kind)
         found += [_measured(kind, path) for path in paths]

@@ -11,7 +11,7 @@ from explorer.events import QUICK
 from explorer.page import Page
 from explorer.service import Service
 from explorer.session import Session
-from explorer.tabs import evaluate, explore, layers, learn, model, optimise, trying
+from explorer.tabs import evaluate, explore, gallery, layers, learn, model, optimise, sharing, trying
 
 
 def build(service: Service, name: str, precision: str, tools: bool = False) -> gr.Blocks:
@@ -23,6 +23,7 @@ def build(service: Service, name: str, precision: str, tools: bool = False) -> g
         with gr.Row(elem_id="head"):
             gr.HTML(f"<h1>{text.TITLE}</h1> <p>{text.TAGLINE}</p>", elem_id="title", scale=5, min_width=300)
             status = gr.HTML(_status(service), elem_id="status", scale=3, min_width=260)
+        share = sharing.sharing()
         known = gr.State("")
         with gr.Tabs() as tabs:
             with gr.Tab("Explore", id="explore"):
@@ -32,11 +33,16 @@ def build(service: Service, name: str, precision: str, tools: bool = False) -> g
             with gr.Tab("Evaluate", id="evaluate-tab"):
                 evaluated = evaluate.build(service, status)
             with gr.Tab("Layers", id="layers") as layers_tab:
-                layers.build(service, layers_tab)
+                layered = layers.build(service, layers_tab)
             with gr.Tab("Learn", id="learn"):
                 learning = learn.build()
             with gr.Tab("Model", id="model"):
                 modelling = model.build(service, name, precision)
+        exploring.ticked(gallery.wire(
+            service, exploring.gallery, exploring.chosen[0], exploring.prompts, optimising.keys,
+            optimising.run, known.change, lambda now: explore.choices(service, now),
+        ))  # fmt: skip
+        sharing.wire(service, page, share, tabs, exploring, optimising, layered)
         api.build(service, tools)
         if learning is not None:
             trying.wire(service, learning, tabs, exploring, optimising, evaluated)
@@ -47,7 +53,7 @@ def build(service: Service, name: str, precision: str, tools: bool = False) -> g
         ):  # fmt: skip
             """One look: what has not changed since the last one is left alone."""
             now = service.fingerprint()
-            changed = now != known
+            changed = now != known and session.begun
             fitting = service.stage.kind == "fitting"
             page_wide = [gr.skip()] * 14
             if changed:

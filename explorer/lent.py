@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dro.evaluate import Report
     from dro.held_out import HeldOut
     from dro.optimise import Optimisation
+    from dro.vectors import Vector
 
 _OWN, _PROMPT = 20, 150
 """Tokens of a query and of a long prompt, as expected beforehand."""
@@ -86,6 +87,14 @@ def states(bench: Bench, prompt: SafetyPrompt, texts: Sequence[str]) -> np.ndarr
     from dro.states import last_token_states
 
     return last_token_states(bench.model, prompt, texts, None)
+
+
+@gpu.task(lambda prompt: 2.0)
+def described(bench: Bench, prompt: SafetyPrompt) -> list[Vector]:
+    """The vectors of a trained prompt."""
+    from dro.vectors import describe
+
+    return describe(bench.model, prompt)
 
 
 @gpu.task(lambda prompt, sets: _answering(sum(map(len, sets))))

@@ -49,7 +49,7 @@ def selection(rows: Sequence[Picked]) -> str:
         lines.append(
             f"<tr><th scope='row' class='{label}'>{escape(row.query)}"
             f"<small>{label} · under {prompt_label(row.prompt)}</small>"
-            f"{_button('ask', row.ask or row.key, text.ASK_OTHERS)}</th>"
+            f"{button('ask', row.ask or row.key, text.ASK_OTHERS)}</th>"
             f"<td class='number'>{refusal}</td><td class='number'>{row.harmfulness:+.2f}</td>"
             f"<td>{_observed(row)}</td></tr>"
         )
@@ -92,7 +92,7 @@ def openings(prompts: Sequence[str], found: Sequence[Sequence[tuple[str, float]]
     cards = []
     for prompt, tokens in zip(prompts, found, strict=True):
         rows = "".join(
-            f"<tr><th scope='row'><code>{escape(_visible(token))}</code></th><td>{share_bar(share)}</td></tr>"
+            f"<tr><th scope='row'><code>{escape(visible(token))}</code></th><td>{share_bar(share)}</td></tr>"
             for token, share in tokens
         )
         rest = 1 - sum(share for _, share in tokens)
@@ -131,7 +131,7 @@ def batch(rows: Sequence[BatchRow], prompts: Sequence[str], focus: str) -> str:
         lines.append(
             f"<tr><td class='number'>{number}</td><th scope='row'>{escape(row.query)}</th>{cells}"
             f"<td class='number'>{text.NO_PROBE if harmful is None else f'{harmful:+.2f}'}</td>"
-            f"<td>{observed}{said}</td><td>{_button('ask', row.key, text.ASK_OTHERS)}</td></tr>"
+            f"<td>{observed}{said}</td><td>{button('ask', row.key, text.ASK_OTHERS)}</td></tr>"
         )
     heads = [f"{prompt_label(name)}<small>refusal</small>" for name in prompts]
     return _table(
@@ -161,10 +161,10 @@ def history(rows: Sequence[Past]) -> str:
     for row in rows:
         told = ", ".join(f"{prompt_label(name)} {_chance(p)}" for name, p in row.refusal.items())
         away = "" if row.here else f"<small>{text.OTHER_SPACE}</small>"
-        pin = _button("pin", row.key, text.UNPIN if row.pinned else text.PIN, pressed=row.pinned)
+        pin = button("pin", row.key, text.UNPIN if row.pinned else text.PIN, pressed=row.pinned)
         lines.append(
             f"<tr><th scope='row'>{escape(row.query)}{away}</th><td>{told}</td>"
-            f"<td>{_button('back', row.key, text.BACK) if row.here else ''} {pin}</td></tr>"
+            f"<td>{button('back', row.key, text.BACK) if row.here else ''} {pin}</td></tr>"
         )
     return _table(("query", "refusal probability", ""), lines, "", len(rows))
 
@@ -182,7 +182,7 @@ def pinned(rows: Sequence[Past], prompts: Sequence[str]) -> str:
         )
         lines.append(
             f"<tr><td class='number'>{number}</td><th scope='row'>{escape(row.query)}</th>{cells}"
-            f"<td>{_button('pin', row.key, text.UNPIN, pressed=True)}</td></tr>"
+            f"<td>{button('pin', row.key, text.UNPIN, pressed=True)}</td></tr>"
         )
     heads = ("", "pinned query", *(prompt_label(name) for name in prompts), "")
     return _table(heads, lines, text.PINS_NOTE, len(rows))
@@ -221,7 +221,7 @@ def _summary(rows: Sequence[Picked]) -> str:
     return told + (f"; refused in {sum(asked) / len(asked):.0%} of their answers on average" if asked else "")
 
 
-def _button(what: str, key: str, label: str, pressed: bool | None = None) -> str:
+def button(what: str, key: str, label: str, pressed: bool | None = None) -> str:
     state = "" if pressed is None else f" aria-pressed='{'true' if pressed else 'false'}'"
     named = f"data-do='{what}' data-key='{escape(key)}'"
     return f"<button type='button' class='small' {named}{state}>{label}</button>"
@@ -236,5 +236,5 @@ def _counted(count: int, noun: str) -> str:
     return f"{count:,} {noun if count == 1 else plural}"
 
 
-def _visible(token: str) -> str:
+def visible(token: str) -> str:
     return "".join(SHOWN_SPACES.get(letter, letter) for letter in token)

@@ -15,7 +15,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,12 +26,12 @@ from dro import store
 from dro.data import QuerySet, bundled
 from dro.errors import DataError, DroError, StoreError
 from dro.models import ChatModel
-from dro.prompts import SOFT_PROMPT_FILE, SafetyPrompt, resolve
+from dro.prompts import CARD_FILE, SOFT_PROMPT_FILE, STANDARD, SafetyPrompt, resolve
 from dro.recipes import RECIPES, Config, training_set
 from dro.region import Region
-from dro.run_folder import CONFIG_FILE, STATES_FILE, Step, hold, read_curve, release
+from dro.run_folder import CONFIG_FILE, STATES_FILE, TRASH, Step, hold, read_curve, release
 from dro.space import Space, find
-from explorer import gpu, lent, text
+from explorer import gpu, lent, shelf, text
 from explorer.discretion import discreet, log_failure
 from explorer.gpu import Bench
 from explorer.lent import LentRun
@@ -57,7 +57,8 @@ WATCH_SHARE = 0.15
 """At most this share of a run's time goes into watching."""
 MEASURED_FILE, PAGE_FILE = "measured.json", "page.json"
 OVER = ("done", "stopped", "failed", "interrupted")
-_NAME = re.compile(r"dro-[a-z0-9.-]+-\d+")
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._-]{0,38}[A-Za-z0-9_-])?")
+_NUMBERED = re.compile(r"dro-.+-(\d{1,9})")
 
 
 class StopRequested(Exception):  # noqa: N818 - nothing went wrong
@@ -103,6 +104,8 @@ class Run:
     usable: bool = False
     stop: threading.Event = field(default_factory=threading.Event)
     visitor: Visitor = field(default_factory=Visitor)
+    created: float = field(default_factory=time.time)
+    """When it was asked for, in seconds since 1970."""
     owner: str = ""
     """Hash of the key that was given to whoever began it; "" where nobody owns it."""
 
@@ -144,6 +147,10 @@ class Runs:
         self._speed = 1.0
         """How much longer steps take than foreseen, learned from the last run."""
         self._before: dict[str, list[Rate]] = {}
+        self._trash: dict[str, Run] = {}
+        """Deleted runs, by the names of their folders in the trash; the one deleted last is last."""
+        self._highest = 0
+        """Of all numbers ever given: a name that was free again would be taken for the run that had it."""
         self._read_folder()
         threading.Thread(target=self._work, name="runs", daemon=True).start()
 
@@ -155,6 +162,10 @@ class Runs:
     def names(self) -> list[str]:
         """All runs, newest last."""
         return list(self._all)
+
+    def all(self) -> list[Run]:
+        """The same, as they are."""
+        return list(self._all.values())
 
     def usable(self) -> list[str]:
         """Runs whose prompt can be used."""
@@ -188,8 +199,8 @@ class Runs:
                 raise DataError("The model was changed meanwhile.", text.WAIT)
             self._check_room(visitor)
             stem = f"dro-{config.init if config.init.isalpha() else 'own'}"
-            number = 1 + max((int(n.rsplit("-", 1)[1]) for n in self._taken()), default=0)
-            name = self._claim_name(stem, number)
+            name = self._claim_name(stem, 1 + max(self._highest, self._numbered()))
+            self._highest = int(name.rsplit("-", 1)[1])
             own = preset if PRESETS.get(preset) == config else "own settings"
             run = Run(name, own, config, self._folder / name, self.expect(config), visitor=visitor)
             run.owner = hashlib.sha256(key.encode()).hexdigest() if key else ""
@@ -228,17 +239,91 @@ class Runs:
     def _taken(self) -> set[str]:
         """Names of runs, those in the folder included that belong to another space."""
         there = self._folder.iterdir() if self._folder.is_dir() else ()
-        return set(self._all) | {folder.name for folder in there if _NAME.fullmatch(folder.name)}
+        kept = {folder.name for folder in there if _NAME.fullmatch(folder.name)}
+        return set(self._all) | kept | {run.name for run in self._trash.values()}
+
+    def _numbered(self) -> int:
+        """The highest number that a name bears now."""
+        found = [_NUMBERED.fullmatch(name) for name in self._taken()]
+        return max((int(each[1]) for each in found if each), default=0)
 
     def resume(self, name: str) -> Run:
         """Go on with a run that was interrupted."""
         run = self.get(name)
-        if run.phase != "interrupted":
-            raise DataError(f"{name} was not interrupted.", "Start a new run.")
-        run.phase, run.message, run.expected = "waiting", "", self.expect(run.config)
-        run.stop.clear()
-        run.version += 1
+        with self._lock:
+            if run.phase != "interrupted":
+                raise DataError(f"{name} was not interrupted.", "Start a new run.")
+            run.phase, run.message, run.expected = "waiting", "", self.expect(run.config)
+            run.stop.clear()
+            run.version += 1
         self._waiting.put(run)
+        return run
+
+    def rename(self, name: str, new: str) -> Run:
+        """Give a run that is over another name, which its folder has, too.
+
+        Raises DataError for a name that is none or is taken, and for a run that is not over, or kept nothing.
+        """
+        new = new.strip() if isinstance(new, str) else ""
+        if not _NAME.fullmatch(new) or new.lower() in STANDARD:
+            raise DataError(
+                "That is no name for a run.",
+                "Use up to 40 letters, digits, spaces, dots and hyphens, and no name of another prompt.",
+            )
+        with self._lock:
+            run = self._at_rest(name)
+            if new == name:
+                return run
+            if new.lower() in {each.lower() for each in self._taken() - {name}}:
+                raise DataError(f"There is a run called {new} already.", "Choose another name.")
+            if not run.folder.is_dir():
+                raise DataError(f"{name} kept nothing that could have a name.", "Start a new run.")
+            run.folder = shelf.move(run.folder, self._folder / new)
+            run.name, run.version = new, run.version + 1
+            run.rates = [replace(each, prompt=new) if each.prompt == name else each for each in run.rates]
+            self._all = {each.name: each for each in self._all.values()}
+            return run
+
+    def delete(self, name: str) -> str:
+        """Put a run that is over into the trash; gives the name it has there, "" where it kept nothing."""
+        with self._lock:
+            run = self._at_rest(name)
+            thrown = ""
+            if run.folder.is_dir():
+                run.folder = shelf.move(run.folder, shelf.free(self._folder / TRASH, name))
+                thrown = run.folder.name
+                self._trash[thrown] = run
+            self._all = {other: each for other, each in self._all.items() if each is not run}
+            return thrown
+
+    def restore(self, thrown: str) -> Run:
+        """Take a run out of the trash again; thrown: what `delete` gave."""
+        run = self.thrown(thrown)
+        with self._lock:
+            there = (*self._all, *(folder.name for folder in _folders(self._folder)))
+            if run.name.lower() in {each.lower() for each in there}:
+                raise DataError(f"There is a run called {run.name} by now.", "Rename that one first.")
+            run.folder = shelf.move(run.folder, self._folder / run.name)
+            self._trash.pop(thrown, None)
+            self._all = dict(sorted([*self._all.items(), (run.name, run)], key=lambda each: each[1].created))
+            return run
+
+    def thrown(self, thrown: str) -> Run:
+        """A run in the trash; DataError where it is not there any more."""
+        found = self._trash.get(thrown) if isinstance(thrown, str) else None
+        if found is None:
+            raise DataError("That run is not in the trash any more.", "Look at the list again.")
+        return found
+
+    def trash(self) -> dict[str, Run]:
+        """Deleted runs, by their names in the trash, the one deleted last first."""
+        return {name: run for name, run in reversed(list(self._trash.items())) if run.folder.is_dir()}
+
+    def _at_rest(self, name: str) -> Run:
+        """A run that nobody works on; called with the lock."""
+        run = self.get(name)
+        if not run.over:
+            raise DataError(f"{name} is not over yet.", "Stop it first, or wait for its end.")
         return run
 
     def prompt(self, name: str) -> SafetyPrompt:
@@ -249,12 +334,24 @@ class Runs:
         found = resolve(str(run.folder), self._bench.model)
         return SafetyPrompt(name, found.text, found.vectors)
 
+    def card(self, name: str) -> dict[str, Any]:
+        """What is written beside a run's vectors; {} before they are there."""
+        file = self.get(name).folder / CARD_FILE
+        remedy = "Train it anew."
+        try:
+            return store.read_json(file, remedy) if file.is_file() else {}
+        except StoreError:
+            raise StoreError(f"{CARD_FILE} of {name} is damaged.", remedy) from None
+
     def anchor_states(self, name: str) -> np.ndarray | None:
         """States of the anchors under a run's prompt, (n, d_model); None where the file is damaged."""
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
-        path = self.get(name).folder / STATES_FILE
+        run = self._all.get(name)
+        if run is None:  # deleted a moment ago
+            return None
+        path = run.folder / STATES_FILE
         try:
             return load_file(path)["after"]
         except (OSError, KeyError, SafetensorError) as error:
@@ -432,22 +529,33 @@ class Runs:
 
     def _read_folder(self) -> None:
         """List what earlier sessions left; a folder that cannot be read is left alone."""
-        if not self._folder.is_dir():
-            return
-        for folder in sorted(self._folder.iterdir(), key=lambda f: f.stat().st_mtime):
-            if not _NAME.fullmatch(folder.name) or not (folder / CONFIG_FILE).is_file():
-                continue
-            try:
-                self._all[folder.name] = _read_run(folder, self._bench.space.name)
-            except (DroError, ValueError, KeyError, TypeError) as error:
-                logging.getLogger(__name__).warning("%s is left out: %s", folder.name, error)
+        found = [each for each in map(self._read, _folders(self._folder)) if each]
+        self._all = {run.name: run for run in sorted(found, key=lambda run: run.created)}
+        thrown = sorted(_folders(self._folder / TRASH), key=lambda folder: folder.stat().st_ctime)
+        self._trash = {folder.name: run for folder in thrown if (run := self._read(folder))}
+        self._highest = self._numbered()
+
+    def _read(self, folder: Path) -> Run | None:
+        if not _NAME.fullmatch(shelf.name_of(folder)) or not (folder / CONFIG_FILE).is_file():
+            return None
+        try:
+            return _read_run(folder, self._bench.space.name)
+        except (DroError, ValueError, KeyError, TypeError) as error:
+            logging.getLogger(__name__).warning("%s is left out: %s", folder.name, error)
+            return None
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [each for each in folder.iterdir() if each.is_dir()] if folder.is_dir() else []
 
 
 def _read_run(folder: Path, space: str) -> Run:
+    name = shelf.name_of(folder)
     told = store.read_json(folder / CONFIG_FILE)
     config = Config(**told["config"])
     page = store.read_json(folder / PAGE_FILE) if (folder / PAGE_FILE).is_file() else {}
-    run = Run(folder.name, page.get("preset", "own"), config, folder, 0.0, owner=page.get("owner", ""))
+    run = Run(name, page.get("preset", "own"), config, folder, 0.0, owner=page.get("owner", ""))
+    run.created = (folder / CONFIG_FILE).stat().st_mtime
     if "watched" in page:
         run.watched = watch_set(bundled("anchors"), bundled("validation", "select"))
         run.watched.looks.extend((int(step), np.array(places)) for step, places in page["watched"])
@@ -467,7 +575,12 @@ def _read_run(folder: Path, space: str) -> Run:
         run.region = Region(**measured["region"]) if "region" in measured else None
         from dro.evaluate import Rate
 
-        run.rates = [Rate(**{("label" if k == "class" else k): v for k, v in row.items()}) for row in rows]
+        # What was measured under the run's own prompt was written under the name that it had then.
+        for row in rows:
+            told = {("label" if k == "class" else k): v for k, v in row.items()}
+            run.rates.append(
+                Rate(**{**told, "prompt": told["prompt"] if told["prompt"] == config.init else name})
+            )
     elif run.usable:
         run.message = text.NOT_MEASURED
     return run

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,11 +17,11 @@ from dro.errors import DataError, DroError
 from dro.layers import Layers
 from dro.models import Precision
 from dro.neighbour_map import MapSettings
-from dro.prompts import STANDARD, SafetyPrompt, available, resolve
+from dro.prompts import HUMAN, STANDARD, SafetyPrompt, available, resolve
 from dro.recipes import Config
 from dro.refusal import PHRASES, judge
 from dro.space import Point, Space
-from explorer import text, views
+from explorer import gpu, lent, text, views
 from explorer.desk import Desk, Ticket, waiting_text
 from explorer.evaluations import Evaluation, expected_seconds, start
 from explorer.limits import OWN, Limits
@@ -32,10 +32,14 @@ from explorer.packages import package
 from explorer.runs import PRESETS, Run, Runs
 from explorer.turns import Turns, Visitor
 
+if TYPE_CHECKING:
+    # torch comes with this, and the page is drawn without it.
+    from dro.vectors import Vector
+
 MOST_PROMPTS, MOST_PROMPT_CHARACTERS = 12, 4000
 MOST_TOKENS = 1024
 """Longest query with its prompt: attention on the CPU takes memory with the square of it."""
-KEPT_EVALUATIONS = 16
+KEPT_EVALUATIONS, KEPT_VECTORS = 16, 16
 """Kept in memory."""
 BASE = "none"
 """Shifts are told against this condition."""
@@ -65,6 +69,7 @@ class Service:
         self._preview_layers = self._loading.preview_layers(self._preview, precision)
         self._evaluations: dict[str, Evaluation] = {}
         self._packages: dict[tuple[str, int], Path] = {}
+        self._vectors: dict[str, list[Vector]] = {}
 
     def start_loading(self) -> None:
         """Begin to load the model; the page is served meanwhile."""
@@ -269,6 +274,16 @@ class Service:
         spread = float((space.anchors.coordinates @ space.refusal.weight).std())
         return ((point.refusal_logit or 0.0) - (base.refusal_logit or 0.0)) / spread
 
+    def text_names(self) -> list[str]:
+        """Prompts that are words, and can be edited."""
+        return [name for name in self.prompt_names() if name in HUMAN or name == "template"]
+
+    def words_of(self, name: str) -> str:
+        """The words of one of `text_names`; DataError for any other."""
+        if not isinstance(name, str) or name not in self.text_names():
+            raise DataError("That prompt has no words.", "Choose one of the list.")
+        return HUMAN[name] if name in HUMAN else self._resolve(name, self._need()).text or ""
+
     def check(self, query: str, prompts: Sequence[str]) -> None:
         """Raise what is wrong with a query and its prompts before anything waits for the model."""
         check_query(query)
@@ -356,6 +371,52 @@ class Service:
         run.stop.set()
         return run
 
+    def may_change(self, run: Run, keys: Sequence[str]) -> bool:
+        """Whoever holds these keys may rename and delete a run."""
+        return not self.limits.owned or run.owned_by(keys)
+
+    def rename_run(self, name: str, new: str, key: str = "") -> Run:
+        """Give a run another name."""
+        self._check_owner(self.run(name), key)
+        self._forget_package(name)
+        return self._runs_needed().rename(name, new)
+
+    def delete_run(self, name: str, key: str = "") -> str:
+        """Put a run into the trash; gives the name it has there, "" where it kept nothing."""
+        self._check_owner(self.run(name), key)
+        self._forget_package(name)
+        return self._runs_needed().delete(name)
+
+    def restore_run(self, thrown: str, key: str = "") -> Run:
+        """Take a run out of the trash again."""
+        runs = self._runs_needed()
+        self._check_owner(runs.thrown(thrown), key)
+        return runs.restore(thrown)
+
+    def deleted_runs(self) -> dict[str, Run]:
+        """Runs in the trash, by their names there."""
+        runs = self._runs()
+        return runs.trash() if runs else {}
+
+    def provenance(self, name: str) -> tuple[dict[str, Any], str]:
+        """What is written beside a run's vectors, and a name for their content."""
+        return self._runs_needed().card(name), self._runs_needed().prompt(name).digest
+
+    def vectors(self, name: str) -> list[Vector]:
+        """What each vector of a run's prompt has become."""
+        loaded = self._with_space()
+        prompt = self._runs_needed().prompt(name)
+        if prompt.digest not in self._vectors:
+            with self._turns.visitor():
+                self._check_same(loaded)
+                from dro.vectors import describe
+
+                found = gpu.ask(lent.described, prompt) if gpu.LENT else describe(loaded.model, prompt)
+            self._vectors[prompt.digest] = found
+            for old in list(self._vectors)[:-KEPT_VECTORS]:
+                self._vectors.pop(old, None)
+        return self._vectors[prompt.digest]
+
     def run(self, name: str) -> Run:
         """A run by its name."""
         return self._runs_needed().get(name)
@@ -371,6 +432,11 @@ class Service:
             self._packages[key] = package(run, runs.bench.model)
         return self._packages[key]
 
+    def _forget_package(self, name: str) -> None:
+        """Another run may bear this name one day."""
+        for key in [key for key in self._packages if key[0] == name]:
+            del self._packages[key]
+
     @contextmanager
     def following(self) -> Iterator[None]:
         """A place among the programs that follow runs."""
@@ -385,6 +451,11 @@ class Service:
         """All runs of the loaded model, oldest first."""
         runs = self._runs()
         return runs.names() if runs else []
+
+    def runs(self) -> list[Run]:
+        """The same, as they are."""
+        runs = self._runs()
+        return runs.all() if runs else []
 
     def active_run(self) -> Run | None:
         """The run in progress, or the next one."""

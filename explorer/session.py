@@ -73,6 +73,43 @@ class Session:
     batch_turn: int = 0
     """Grows with every batch that is begun or stopped."""
 
+    begun: bool = False
+    """The page shows what its link said: before that, what it sends is not what it is about to show."""
+    draft: str = ""
+    """A prompt that is being edited, "text:" before its words: placed, neither ticked nor answered."""
+    draft_turn: int = 0
+    """Grows with every change of its words, so that an outdated place is dropped."""
+    opened: list[str] = field(default_factory=list)
+    """Trained prompts that are looked into: one, or two beside each other."""
+    sort: str = "newest"
+    renaming: str = ""
+    deleted: tuple[str, str] = ("", "")
+    """Name and place in the trash of the run that was deleted last."""
+
+    def rename(self, old: str, new: str) -> None:
+        """A run has another name: what is known under the old one is known under the new one."""
+        self.ticked = [new if name == old else name for name in self.ticked]
+        self.opened = [new if name == old else name for name in self.opened]
+        kept: list[dict] = [self.places, self.answers, self.openings]
+        kept += [told for each in (*self.history, *self.batch) for told in (each.places, each.answers)]
+        for told in kept:
+            if old in told:
+                told[new] = told.pop(old)
+
+    def take_draft(self, name: str, place: Place | None) -> None:
+        """The prompt that is being edited has other words now; `place` of the query under them."""
+        if self.draft != name and self.draft not in self.ticked:
+            self.places.pop(self.draft, None)
+        self.draft = name
+        if place is not None:
+            self.places[name] = place
+
+    @property
+    def shown(self) -> list[str]:
+        """Prompts under which the query is drawn: the ticked ones, then the one that is being edited."""
+        more = self.draft and self.draft not in self.ticked
+        return [*self.ticked, self.draft] if more else self.ticked
+
     def tick(self, names: Sequence[str]) -> None:
         """Take over what is ticked now, keeping the order in which it was ticked."""
         kept = [name for name in self.ticked if name in names]

@@ -236,3 +236,80 @@ SELECTED = "Selected points"
 NO_LADDER = "This space has no refusal direction, so there is no ladder."
 NO_ANSWERS = "The model's answers appear here, side by side, one for each ticked prompt."
 GONE = "That point is not drawn any more. Choose another."
+
+# Prompts compared
+TAB_SIMILARITY = "Prompts"
+SIMILARITY = "Cosines between the directions in which safety prompts move the anchors"
+SIMILARITY_PROMPTS, SIMILARITY_OVER = "Prompts", "Shift of"
+SIMILARITY_OF = (("all with states", "all"), ("the ticked ones", "ticked"))
+SIMILARITY_ANCHORS = (("all anchors", "all"), ("harmful ones", "harmful"), ("harmless ones", "harmless"))
+SIMILARITY_NOTE = (
+    "Each prompt moves the mean of {anchors} anchors from where it lies under {base}; a cell is the cosine "
+    "of two such shifts in the {m} components of this space: +1 (brown) the same way, 0 at right angles, "
+    "-1 (blue) opposite. "
+    "Behind each name is its shift's length, in typical distances of an anchor from their mean: the "
+    "direction of a short shift says little."
+)
+SIMILARITY_WITHOUT = "Without states of the anchors, and so left out:"
+SIMILARITY_CUT = "The newest of {named} are shown, {most} in all: tick others to compare them."
+SIMILARITY_NONE = "Tick a prompt other than none: shifts are told from there."
+
+# Trained prompts
+TAB_GALLERY = "Trained"
+SORT = "Sort by"
+SORTS = (
+    ("newest", "newest"),
+    ("oldest", "oldest"),
+    ("name", "name"),
+    ("harmful refused: most", "harmful"),
+    ("harmless refused: fewest", "harmless"),
+    ("the difference of the two", "difference"),
+)
+SORT_INFO = "Refusals of 50 harmful and 50 harmless validation queries; unmeasured runs come last."
+GALLERY_CUT = "The first {most} are shown; sort them differently to see others."
+OPEN, COMPARE_RUN, RENAME, DELETE, RESTORE, UNDO = "Open", "Compare", "Rename", "Delete", "Restore", "Undo"
+UNMEASURED = "not measured"
+DELETED = "{name} was deleted."
+TRASH = "Deleted runs ({count})"
+NEW_NAME, SAVE, LEAVE = "New name", "Save", "Cancel"
+CLOSE = "Close"
+OPENED = "Opened up"
+RUN_CURVE = "Loss of the opened run by step"
+RUN_WATCH = "Watched queries of the opened run: where they were, and where its prompt put them"
+RUN_WATCH_OTHER, RUN_CURVE_OTHER = "Watched queries of the other run", "Loss of the other run by step"
+SETTING = "setting"
+SAME_SETTINGS = "Both were trained with the same settings."
+OTHER_SETTINGS = "All other settings are the same."
+USUALLY = "this preset has {value}"
+SECTION_RATES, SECTION_SETTINGS = "Evaluation", "Settings"
+SECTION_VECTORS, SECTION_PROVENANCE = "Vectors", "Provenance"
+VECTOR_HEADS = (
+    "",
+    "started as",
+    "norm at the start",
+    "norm now",
+    "drift<small>length of the change</small>",
+    "nearest tokens<small>cosine</small>",
+)
+VECTORS_TOLD = (
+    "{kept} of {count} vectors are still nearest to the token they started as; the median drift is "
+    "{share:.0%} of the starting norm. A near token is no translation: what a vector does need not be what "
+    "the token says."
+)
+VECTORS_TWO = "Open one alone to see its vectors and where it comes from."
+READING_VECTORS = "Comparing its vectors with all tokens …"
+THUMB_LOSS = "loss, from {first:.2f} to {last:.2f} in {steps} steps"
+THUMB_MOVES = (
+    "watched queries from where they were to where the prompt puts them, refusal against harmfulness"
+)
+
+# A prompt that is being edited
+DRAFT, DRAFT_START = "Words of your prompt", "Begin with the words of"
+DRAFT_INFO = "Your question's point follows as you type; add the prompt to have it ticked and answered."
+DRAFT_ASK = "Ask a question first: its point then follows your words."
+
+# Links
+COPY_LINK = "Copy link"
+LINK_WORDS = "with my question and own prompts"
+LINK_COPIED = "Copied"
+LINK_MISSING = "This link names what is not here: {names}. The rest is as it says."

@@ -247,6 +247,15 @@ def _ranges(extent: Sequence[np.ndarray]) -> tuple[tuple[float, float], ...]:
     return tuple(result)
 
 
+def joined(
+    ranges: Sequence[tuple[tuple[float, float], ...]],
+) -> tuple[tuple[float, float], ...]:
+    """Ranges of axes that hold all of these; () of none."""
+    return tuple(
+        (min(low for low, _ in axis), max(high for _, high in axis)) for axis in zip(*ranges, strict=True)
+    )
+
+
 def _arrow(
     geometry: Geometry, axes: Axes, ranges: Sequence[tuple[float, float]]
 ) -> tuple[np.ndarray, np.ndarray] | None:

@@ -17,7 +17,8 @@ def full(own_cache):
         ("models/tiny/config.json", "{}"), ("models/tiny/w.safetensors", "x" * 1000),
         ("spaces/tiny-fp32/space.json", "{}"), ("runs/tiny-fp32/dro-short-1/config.json", "{}"),
         ("runs/tiny-fp32/dro-short-2/config.json", "{}"), ("shards/ab.json", "{}"),
-        ("benchmarks/xstest/x.csv", "a"), ("models/.tiny.ab12cd_9", "half"), ("mine.txt", "not ours"),
+        ("runs/tiny-fp32/.trash/dro-short-3/config.json", "{}"), ("benchmarks/xstest/x.csv", "a"),
+        ("models/.tiny.ab12cd_9", "half"), ("mine.txt", "not ours"),
     ):  # fmt: skip
         (own_cache / name).parent.mkdir(parents=True, exist_ok=True)
         (own_cache / name).write_text(content)
@@ -45,6 +46,17 @@ def test_only_what_is_named_goes(full, capsys):
     assert gone == {
         "runs/tiny-fp32/dro-short-1/config.json", "runs/tiny-fp32/dro-short-2/config.json", "shards/ab.json",
     }  # fmt: skip
+
+
+def test_deleted_runs_go_by_their_own_name(full):
+    assert [each.path.name for each in stored.kept() if each.kind == "trash"] == ["dro-short-3"]
+    before = there(full)
+    stored.remove(["runs"])
+    assert "runs/tiny-fp32/.trash/dro-short-3/config.json" in there(full)
+    stored.remove(["trash"])
+    assert set(before) - set(there(full)) == {
+        f"runs/tiny-fp32/{name}/config.json" for name in ("dro-short-1", "dro-short-2", ".trash/dro-short-3")
+    }
 
 
 def test_all_is_all_of_ours_and_nothing_else(full):

@@ -13,8 +13,8 @@ from dro.errors import DroError
 def clean(
     remove: Annotated[
         list[str] | None,
-        typer.Option(help="models, spaces, runs, benchmarks, shards, leftovers, or all. May be given "
-                     "several times."),
+        typer.Option(help="models, spaces, runs, trash, benchmarks, shards, leftovers, or all. May be "
+                     "given several times."),
     ] = None,
     older: Annotated[float, typer.Option(min=0, help="Only what was last written so many days ago.")] = 0.0,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,

@@ -12,11 +12,9 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 
 from dro.models import ChatModel
 from dro.prompts import HUMAN, SafetyPrompt
-from dro.states import prefix_ids
 from dro.studies.ablations import change
 from dro.studies.cells import Cell, Results
 from dro.studies.context import Context
@@ -24,6 +22,7 @@ from dro.studies.figure import Dot, dots
 from dro.studies.measure import COLUMNS, differences, measure, row
 from dro.studies.report import Page, Table
 from dro.studies.training import train, training_settings
+from dro.vectors import describe, start_vectors, trained_vectors
 
 TITLE = "Transfer: from one starting prompt to another"
 STARTS = ("short", "mistral")
@@ -75,39 +74,29 @@ def grid(context: Context) -> list[Cell]:
 
 def before(model: ChatModel, trained: SafetyPrompt, other: SafetyPrompt) -> SafetyPrompt:
     """The trained vectors, then the tokens of another text: one soft prompt in the other's slot."""
-    return SafetyPrompt("before", other.text, np.concatenate([_vectors(trained), _start(model, other)]))
+    return SafetyPrompt(
+        "before", other.text, np.concatenate([trained_vectors(trained), start_vectors(model, other)])
+    )
 
 
 def drift(model: ChatModel, trained: SafetyPrompt, other: SafetyPrompt) -> SafetyPrompt:
     """Another text's tokens, each moved by the mean of what training added."""
-    moved = (_vectors(trained) - _start(model, trained)).mean(axis=0)
-    return SafetyPrompt("drift", other.text, _start(model, other) + moved)
+    moved = (trained_vectors(trained) - start_vectors(model, trained)).mean(axis=0)
+    return SafetyPrompt("drift", other.text, start_vectors(model, other) + moved)
 
 
-@torch.no_grad()
 def geometry(model: ChatModel, prompt: SafetyPrompt) -> list[dict[str, Any]]:
-    """Each vector of a trained prompt: the token it started as, the nearest one now, its drift and norm.
-
-    drift: ‖θ − θ0‖. norm: ‖θ‖. start_norm: ‖θ0‖. nearest: by cosine among all tokens' embeddings.
-    """
-    ids = prefix_ids(model, prompt).slot
-    now, then = _vectors(prompt), _start(model, prompt)
-    table = model.model.get_input_embeddings().weight
-    lengths = table.float().norm(dim=1).clamp(min=1e-6)
-    given = torch.tensor(now, device=table.device)
-    cosines = (given.to(table.dtype) @ table.T).float() / lengths / given.norm(dim=1)[:, None].clamp(min=1e-6)
-    best = cosines.max(dim=1)
-    spell = lambda token: model.tokenizer.decode([int(token)])  # noqa: E731
+    """Each vector of a trained prompt (`vectors.Vector`) as json, with the one token it is nearest to."""
     return [
         {
-            "token": spell(ids[i]),
-            "nearest": spell(best.indices[i]),
-            "cosine": round(float(best.values[i]), 3),
-            "drift": round(float(np.linalg.norm(now[i] - then[i])), 4),
-            "norm": round(float(np.linalg.norm(now[i])), 4),
-            "start_norm": round(float(np.linalg.norm(then[i])), 4),
+            "token": each.token,
+            "nearest": each.nearest[0][0],
+            "cosine": round(each.nearest[0][1], 3),
+            "drift": round(each.drift, 4),
+            "norm": round(each.norm, 4),
+            "start_norm": round(each.start_norm, 4),
         }
-        for i in range(len(now))
+        for each in describe(model, prompt, nearest=1)
     ]
 
 
@@ -161,13 +150,3 @@ def _vectors_table(found: Mapping[str, Any]) -> Table:
 
 def _code(token: str) -> str:
     return "`" + token.replace("\n", "\\n").replace("`", "'") + "`"
-
-
-def _vectors(prompt: SafetyPrompt) -> np.ndarray:
-    assert prompt.vectors is not None
-    return prompt.vectors
-
-
-def _start(model: ChatModel, prompt: SafetyPrompt) -> np.ndarray:
-    """Embeddings of the text in a prompt's slot: float32 (n_tokens, d_model)."""
-    return model.embed(prefix_ids(model, prompt).slot).float().cpu().numpy()

@@ -56,7 +56,7 @@ def _map_caption(geometry: views.Geometry, settings: MapSettings | None) -> str:
 
 
 def _located(service: Service, session: Session) -> views.Located | None:
-    names = sorted((n for n in session.ticked if n in session.places), key=lambda name: name != BASE)
+    names = sorted((n for n in session.shown if n in session.places), key=lambda name: name != BASE)
     space = service.space
     if not names or space is None or session.space != space.name:
         return None
@@ -133,7 +133,7 @@ def _everything(service: Service, session: Session) -> dict[str, looking_cards.P
                 None if logits is None else float(probability(logits)[index]), float(harmfulness[index]),
                 None if np.isnan(rate) else float(rate),
             )  # fmt: skip
-    for prompt in session.ticked:
+    for prompt in session.shown:
         if prompt in session.places:
             _add(
                 found, "query", 0, prompt, session.query, session.places[prompt], session.answers.get(prompt)

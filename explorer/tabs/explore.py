@@ -16,8 +16,9 @@ from explorer.live_plot import live_plot
 from explorer.messages import shown
 from explorer.service import BASE, Service
 from explorer.session import Asked, Place, Session
-from explorer.tabs import comparing, looking
+from explorer.tabs import comparing, drafting, gallery, looking
 from explorer.tabs import drawn as pictures
+from explorer.tabs import prompts as prompted
 from explorer.tabs.drawn import past_key, picture
 
 _REDRAW = 0.25
@@ -45,13 +46,19 @@ class Explore:
     """What a redraw gives: session, plot, legend, caption, table, answers."""
     catch_up: Callable[[Any], None]
     """Place and answer the query under prompts that an event has ticked."""
+    asked: Callable[[Any], None]
+    """Ask the question that an event has put into the box; none where there is none."""
+    look: looking.Controls
+    gallery: gallery.Gallery
+    ticked: Callable[[Any], None]
+    """Redraw, place and answer after an event that has ticked prompts."""
 
 
 def table(service: Service, session: Session) -> str:
     """The table of the query's places and observed verdicts."""
     trained = service.trained()
     rows = []
-    for name in session.ticked:
+    for name in session.shown:
         place = session.places.get(name)
         if place is not None:
             verdict = session.answers.get(name, ("", None))[1]
@@ -112,11 +119,7 @@ def build(service: Service) -> Explore:
             gr.Examples([[example] for example in text.EXAMPLES], inputs=[query], label="Try")
             prompts = gr.CheckboxGroup(names, value=first.ticked, label=text.PROMPTS, info=text.PROMPTS_INFO,
                                        elem_id="prompts")  # fmt: skip
-            with gr.Accordion(text.OWN, open=False):
-                own = gr.Textbox(placeholder=text.OWN_PLACEHOLDER, show_label=False, lines=2, max_length=3900,
-                                 elem_id="own")  # fmt: skip
-                add = gr.Button(text.OWN_ADD, size="sm")
-                length = gr.Slider(8, 120, value=48, step=8, label=text.LENGTH)
+            draft = drafting.drafting(service.text_names())
             facts = gr.HTML(table(service, first), elem_id="facts")
             reveal = gr.Button(text.REVEAL, visible=False, size="sm", elem_id="reveal")
             stop = gr.Button(text.STOP_WRITING, visible=False, variant="stop", size="sm",
@@ -128,6 +131,8 @@ def build(service: Service) -> Explore:
         compare = comparing.compare()
         batch = comparing.batch(service)
         past = comparing.history()
+        alike = prompted.similarity()
+        trained = gallery.gallery()
 
     axes, colour = look.axes, look.colour
     drawn = [plot, legend, caption]
@@ -151,6 +156,7 @@ def build(service: Service) -> Explore:
             now.ask(asked, service.space_name())
             for line in locating(service, now, now.ticked):
                 if now.turn != mine + 1:
+                    yield (now, *[gr.skip()] * 6)  # as in `write`
                     return
                 yield (now, *[gr.skip()] * 3, cards.quiet(line), gr.skip(), gr.skip())
         yield (
@@ -174,6 +180,7 @@ def build(service: Service) -> Explore:
         """Stream the answers that are missing, side by side."""
         waiting = now.unanswered
         if not waiting:
+            yield now, gr.skip(), gr.skip()  # ending without a word would empty what it could have changed
             return
         now.turn += 1
         mine, last = now.turn, 0.0
@@ -200,7 +207,9 @@ def build(service: Service) -> Explore:
             service.check_prompt(name)
         if name not in now.own:
             now.own.append(name)
-        return now, gr.CheckboxGroup(_choices(service, now), value=[*ticked, name]), ""
+        now.draft_turn += 1  # whatever of it is still being placed comes too late
+        now.take_draft("", None)
+        return now, gr.CheckboxGroup(choices(service, now), value=[*ticked, name]), ""
 
     def pressed(now: Session, event: gr.EventData) -> str:
         """The query whose button was pressed in a table, to be asked."""
@@ -243,7 +252,7 @@ def build(service: Service) -> Explore:
 
     def then_write(event: Any) -> None:
         event.success(rest, session, [*compare.looked, *pasts], **QUICK)
-        written = event.success(write, [session, length], [session, said, facts, stop], **slow)
+        written = event.success(write, [session, draft.length], [session, said, facts, stop], **slow)
         written.then(lambda: gr.Button(visible=False), None, stop, **QUICK)
         written.success(rest, session, [*compare.looked, *pasts], **QUICK)
         writing.append(written)
@@ -253,10 +262,23 @@ def build(service: Service) -> Explore:
 
     for event in asked:
         then_write(event)
-    added = add.click(add_own, [session, own, prompts], [session, prompts, own], **QUICK)
-    for ticked in (prompts.input, added.success,
-                   comparing.wire_compare(service, compare, session, prompts, _AT_ONCE).success):  # fmt: skip
-        then_catch_up(ticked(draw, chosen, outputs, **QUICK))
+
+    def ask_there(now: Session, asked: str, *rest: Any) -> Iterator[tuple]:
+        yield (now, *[gr.skip()] * 6)
+        if isinstance(asked, str) and asked.strip():
+            yield from ask_now(now, asked, *rest)
+
+    def then_ask(event: Any) -> None:
+        then_write(event.success(ask_there, sent, answered, **slow))
+
+    added = draft.add.click(add_own, [session, draft.own, prompts], [session, prompts, draft.own], **QUICK)
+
+    def then_draw(event: Any) -> None:
+        then_catch_up(event.success(draw, chosen, outputs, **QUICK))
+
+    then_catch_up(prompts.input(draw, chosen, outputs, **QUICK))
+    for event in (added, comparing.wire_compare(service, compare, session, prompts, _AT_ONCE)):
+        then_draw(event)
     # A new question ends the answers to the last one; their threads end at the next word.
     gr.on(asking, None, cancels=writing, **QUICK)
     for each in (side.table, batch.table):
@@ -265,13 +287,16 @@ def build(service: Service) -> Explore:
     reveal.click(None, js=_UNVEIL, **QUICK)
     looking.wire(service, session, prompts, plot, legend, caption, told, look, side, _told)
     comparing.wire_batch(service, batch, chosen, drawn, _AT_ONCE)
+    drafting.wire(service, draft, session, chosen[2:], drawn, facts, lambda now: table(service, now), asked,
+                  _AT_ONCE)  # fmt: skip
+    prompted.wire(service, alike, session, prompts)
     past.tab.select(lambda now: pictures.history(service, now), session, pasts, **QUICK)
     for each in pasts:
         each.press(pinned, [session, axes, colour], [session, *drawn, *pasts], **QUICK)
     again = past.table.press(back, [session, axes, colour], [query, *outputs, reveal, *pasts], js=_VEIL,
                              **QUICK)  # fmt: skip
     again.success(lambda now: comparing.look(service, now), session, compare.looked, **QUICK)
-    return Explore(query, prompts, chosen, outputs, then_catch_up)
+    return Explore(query, prompts, chosen, outputs, then_catch_up, then_ask, look, trained, then_draw)
 
 
 def _past(now: Session, event: gr.EventData, wanted: str) -> Asked | None:
@@ -282,19 +307,22 @@ def _past(now: Session, event: gr.EventData, wanted: str) -> Asked | None:
 
 def refreshed(service: Service, session: Session, ticked: Sequence[str], axes: str, colour: str) -> tuple:
     """The tab after the model, its space or its runs have changed: prompts, then what `build` draws."""
-    choices = _choices(service, session)
-    values = [value for _, value in choices]
+    offered = choices(service, session)
+    values = [value for _, value in offered]
+    for gone in [name for name in session.places if name not in values and not name.startswith("text:")]:
+        del session.places[gone]  # another run may bear its name one day
     kept = [name for name in ticked if name in values]
     session.tick(kept if kept or not ticked else [n for n in FIRST if n in values])
     if session.query and session.space != service.space_name():
         session.ask("", "")
     return (
-        gr.CheckboxGroup(choices, value=session.ticked), session, *picture(service, session, axes, colour),
+        gr.CheckboxGroup(offered, value=session.ticked), session, *picture(service, session, axes, colour),
         table(service, session), answers(service, session),
     )  # fmt: skip
 
 
-def _choices(service: Service, session: Session) -> list[tuple[str, str]]:
+def choices(service: Service, session: Session) -> list[tuple[str, str]]:
+    """Prompts that can be ticked, the visitor's own among them."""
     own = [(f"“{name.removeprefix('text:')[:24]}”", name) for name in session.own]
     return [*((name, name) for name in service.prompt_names()), *own]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -44,9 +45,20 @@ _PLAY = """() => {
 }"""
 
 
-def build(service: Service, tab: gr.Tab) -> None:
+@dataclass(frozen=True)
+class LayersTab:
+    """The widgets others need. wanted: the layer at which the tab begins, where a link says one. draw: makes
+    an event open the tab's contents, as selecting it does."""
+
+    layer: gr.Slider
+    seen: gr.State
+    wanted: gr.State
+    draw: Callable[[Any], None]
+
+
+def build(service: Service, tab: gr.Tab) -> LayersTab:
     """Lay out and wire the tab; nothing is drawn, or sent, before it is opened."""
-    seen = gr.State(None)
+    seen, wanted = gr.State(None), gr.State(None)
     with gr.Column() as waiting:
         told = gr.HTML(cards.quiet(service.stage.text), elem_id="layers-status")
         read = gr.Button(text.READ_LAYERS, variant="primary", visible=False, elem_id="read-layers")
@@ -66,7 +78,7 @@ def build(service: Service, tab: gr.Tab) -> None:
                 summary = gr.HTML(elem_id="layers-summary")
         prompts = gr.CheckboxGroup([], label=text.LAYERS_PROMPTS, elem_id="layers-prompts")
 
-    def look(known: Seen | None) -> list[Any]:
+    def look(known: Seen | None, wanted: Any = None) -> list[Any]:
         """What has changed since this page last looked."""
         now = _now(service)
         if known is not None and tuple(known) == now and now[1] != "fitting":
@@ -75,7 +87,7 @@ def build(service: Service, tab: gr.Tab) -> None:
             return [now, *[gr.skip()] * 11]  # drawn already; something else is under way
         columns = [gr.Column(visible=not now[2]), gr.Column(visible=now[2])]
         if now[2]:
-            return [now, *[gr.skip()] * 3, *columns, *_everything(service)]
+            return [now, *[gr.skip()] * 3, *columns, *_everything(service, wanted)]
         buttons = [gr.Button(visible=service.layers_wanted), gr.Button(visible=now[1] == "fitting")]
         return [now, _status(service), *buttons, *columns, *[gr.skip()] * 6]
 
@@ -88,14 +100,24 @@ def build(service: Service, tab: gr.Tab) -> None:
 
     looked = [seen, told, read, stop, waiting, drawn, layer, plot, chart, note, summary, prompts]
     clock = gr.Timer(service.limits.tick, active=False)
-    clock.tick(look, seen, looked, **QUICK)
-    tab.select(look, seen, looked, **QUICK).then(lambda: gr.Timer(active=True), None, clock, **QUICK)
+    clock.tick(look, [seen, wanted], looked, **QUICK)
+    tab.select(look, [seen, wanted], looked, **QUICK).then(
+        lambda: gr.Timer(active=True), None, clock, **QUICK
+    )
     layer.change(None, layer, note, js=_MOVE, **QUICK)
     play.click(None, js=_PLAY, **QUICK)
     chart.point_click(_clicked, layer, layer, **QUICK)
     prompts.input(choose, prompts, plot, **QUICK)
     read.click(begin, None, None, **QUICK)
     stop.click(service.cancel_fit, None, None, **QUICK)
+
+    def first(known: Seen | None, wanted: Any) -> list[Any]:
+        return look(known, wanted) if isinstance(wanted, int) else [gr.skip()] * 12
+
+    def draw(event: Any) -> None:
+        event.success(first, [seen, wanted], looked, **QUICK)
+
+    return LayersTab(layer, seen, wanted, draw)
 
 
 def morph_json(service: Service, prompts: Sequence[str]) -> str | None:
@@ -137,16 +159,17 @@ def _readable(space: Space, found: Layers) -> layer_views.Readable:
     )  # fmt: skip
 
 
-def _everything(service: Service) -> list[Any]:
-    """Slider, both plots, words and prompts of the model at hand, beginning at its last layer."""
+def _everything(service: Service, wanted: Any = None) -> list[Any]:
+    """Slider, both plots, words and prompts of the model at hand, at the wanted layer, or the last."""
     space, found = service.space, service.layers
     assert space is not None and found is not None
     names, last = space.anchors.conditions, len(found) - 1
     readable = _readable(space, found)
+    at = wanted if isinstance(wanted, int) and 0 <= wanted <= last else last
     return [
-        gr.Slider(maximum=last, value=last),
+        gr.Slider(maximum=last, value=at),
         _morph_json(space, found, names), layer_figures.chart(readable, last),
-        layer_words.at(_morph(space, found, names), readable, last), layer_words.summary(readable),
+        layer_words.at(_morph(space, found, names), readable, at), layer_words.summary(readable),
         gr.CheckboxGroup(list(names), value=list(names)),
     ]  # fmt: skip
 

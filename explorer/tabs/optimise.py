@@ -31,9 +31,11 @@ _KEYS = 16
 
 @dataclass(frozen=True)
 class Optimise:
-    """The widgets other tabs need. run: name of the run this page follows, kept in the browser."""
+    """The widgets other tabs need. run: name of the run this page follows; keys: of the runs that were begun
+    here; both are kept in the browser."""
 
     run: gr.BrowserState
+    keys: gr.BrowserState
     use: gr.Button
     seen: gr.State
     runs: gr.Dropdown
@@ -107,17 +109,17 @@ def build(service: Service) -> Optimise:
     def begin(held: Any, preset: str, *values: Any) -> tuple:
         with shown():
             started, key = service.start_run(_config(service, preset, values), preset)
-        kept = dict(list(_keys(held).items())[-_KEYS:]) | {started.name: key}
+        kept = dict(list(own_keys(held).items())[-_KEYS:]) | {started.name: key}
         return kept, started.name, gr.Dropdown(labels(service), value=started.name, visible=True), UNSEEN
 
     def end(seen: Seen, held: Any) -> str:
         with shown():
-            service.stop_run(seen[0], _keys(held).get(seen[0], ""))
+            service.stop_run(seen[0], own_keys(held).get(seen[0], ""))
         return cards.progress("Stopping after this step …", 0.0)
 
     def go_on(seen: Seen, held: Any) -> Seen:
         with shown():
-            service.resume_run(seen[0], _keys(held).get(seen[0], ""))
+            service.resume_run(seen[0], own_keys(held).get(seen[0], ""))
         return (seen[0], -1, "")
 
     preset.change(choose, preset, settings, **QUICK)
@@ -127,10 +129,10 @@ def build(service: Service) -> Optimise:
     stop.click(end, [seen, keys], told, **QUICK)
     resume.click(go_on, [seen, keys], seen, **QUICK)
     runs.input(lambda name: (name, UNSEEN), runs, [run, seen], **QUICK)
-    return Optimise(run, use, seen, runs, following, expected, [preset, *settings])
+    return Optimise(run, keys, use, seen, runs, following, expected, [preset, *settings])
 
 
-def _keys(held: Any) -> dict[str, str]:
+def own_keys(held: Any) -> dict[str, str]:
     """Keys of this browser's runs by name; what a browser keeps is checked, whoever put it there."""
     return {str(name): str(key) for name, key in held.items()} if isinstance(held, dict) else {}
 
@@ -226,20 +228,20 @@ def _take(service: Service, run: Run) -> gr.DownloadButton:
     return gr.DownloadButton(value=file and str(file), visible=file is not None)
 
 
-def _watch_json(service: Service, run: Run) -> str | None:
-    geometry, watched = service.geometry(), run.watched
-    if geometry is None or watched is None or not watched.looks:
-        return _resting(service)
-    view = views.watch(
-        geometry,
-        watched.looks[0][1],
-        watched.looks[-1][1],
-        watched.harmful,
-        watched.trained,
-        watched.queries.texts,
+def watched(service: Service, run: Run) -> views.Watch | None:
+    """A run's watched queries at its beginning and now; None before they were looked at."""
+    geometry, seen = service.geometry(), run.watched
+    if geometry is None or seen is None or not seen.looks:
+        return None
+    return views.watch(
+        geometry, seen.looks[0][1], seen.looks[-1][1], seen.harmful, seen.trained, seen.queries.texts,
         direct=run.config.target != "first-token",
-    )
-    return figures.watch(view).to_json()
+    )  # fmt: skip
+
+
+def _watch_json(service: Service, run: Run) -> str | None:
+    view = watched(service, run)
+    return _resting(service) if view is None else figures.watch(view).to_json()
 
 
 def _resting(service: Service) -> str | None:
@@ -259,7 +261,8 @@ def _resting(service: Service) -> str | None:
     ).to_json()  # fmt: skip
 
 
-def _curve_json(run: Run) -> str:
+def curve(run: Run) -> views.Curve:
+    """A run's loss terms as they count in the sum."""
     config = run.config
     terms = {
         "refusal": [s.refusal for s in run.steps],
@@ -267,5 +270,8 @@ def _curve_json(run: Run) -> str:
         "residual": [config.residual_weight * s.residual for s in run.steps],
         "total": [s.loss for s in run.steps],
     }
-    view = views.Curve([s.step for s in run.steps], terms, text.LOSSES, config.steps)
-    return figures.curve(view).to_json()
+    return views.Curve([s.step for s in run.steps], terms, text.LOSSES, config.steps)
+
+
+def _curve_json(run: Run) -> str:
+    return figures.curve(curve(run)).to_json()
