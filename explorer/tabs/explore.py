@@ -180,7 +180,8 @@ def build(service: Service) -> Explore:
         """Stream the answers that are missing, side by side."""
         waiting = now.unanswered
         if not waiting:
-            yield now, gr.skip(), gr.skip()  # ending without a word would empty what it could have changed
+            # Ending without a word would empty what it could have changed.
+            yield now, gr.skip(), gr.skip(), gr.skip()
             return
         now.turn += 1
         mine, last = now.turn, 0.0
