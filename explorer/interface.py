@@ -49,7 +49,7 @@ def build(service: Service, name: str, precision: str, tools: bool = False) -> g
 
         def tick(
             session: Session, ticked: list[str], axes: str, colour: str, run: str, seen: Any, known: str,
-            preset: str, *settings: Any,
+            asked: list[str], preset: str, *settings: Any,
         ):  # fmt: skip
             """One look: what has not changed since the last one is left alone."""
             now = service.fingerprint()
@@ -57,12 +57,13 @@ def build(service: Service, name: str, precision: str, tools: bool = False) -> g
             fitting = service.stage.kind == "fitting"
             page_wide = [gr.skip()] * 14
             if changed:
+                offered = service.prompt_names()
                 page_wide = [
                     now, model.health_html(service), gr.Button(visible=service.fit_wanted),
                     gr.Button(visible=fitting),
                     gr.Dropdown(optimise.labels(service), visible=bool(service.run_names())),
                     optimise.expected_html(service, preset, settings),
-                    gr.CheckboxGroup(choices=service.prompt_names()),
+                    gr.CheckboxGroup(offered, value=[name for name in asked if name in offered]),
                     *explore.refreshed(service, session, ticked, axes, colour),
                 ]  # fmt: skip
             return [_status(service), *page_wide, *optimise.follow(service, run, seen)]
@@ -79,7 +80,7 @@ def build(service: Service, name: str, precision: str, tools: bool = False) -> g
             optimising.expected, evaluated, *refreshed,
             *optimising.following,
         ]  # fmt: skip
-        told = [*exploring.chosen, optimising.run, optimising.seen, known, *optimising.settings]
+        told = [*exploring.chosen, optimising.run, optimising.seen, known, evaluated, *optimising.settings]
         gr.Timer(service.limits.tick).tick(tick, told, looked, **QUICK)
         exploring.catch_up(
             optimising.use.click(use, [*exploring.chosen, optimising.seen], [tabs, *refreshed], **QUICK)

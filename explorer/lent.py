@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 _OWN, _PROMPT = 20, 150
 """Tokens of a query and of a long prompt, as expected beforehand."""
 _ANSWER = 24
-_MOST_QUERIES = 3600
-"""More than there are to train on."""
 _PASSES = 3
 """Of a step, in passes without gradients."""
 
@@ -42,7 +40,9 @@ def piece(config: Config) -> int:
 
 def _before(config: Config) -> float:
     """States before training, of the queries that all steps need, and of those that are looked at."""
-    drawn = 0 if config.residual_on == "anchors" else min(config.steps * config.batch, _MOST_QUERIES)
+    drawn = (
+        0 if config.residual_on == "anchors" else min(config.steps * config.batch, len(training_set(config)))
+    )
     return (drawn + 400) * _OWN / gpu.RATE
 
 

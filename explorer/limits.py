@@ -16,7 +16,8 @@ class Limits:
     Attributes
     ----------
     presets, most_steps, most_batch: of a run on the page. waiting_runs, runs_each: runs that are not over,
-        in all and of one visitor. owned: only who began a run may stop it or go on with it.
+        in all and of one visitor. owned: only who began a run may change it: stop, go on
+        with, rename, delete, restore.
     most_queries: of one evaluation. evaluations, evaluations_each: in all and of one visitor.
     answer_tokens: longest answer. questions, questions_each: waiting for the model.
     loading: visitors may load another model; models: only these (None: any). fitting: they may fit a space,

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlencode
 
 OWN = "text:"
-_MOST, _FIELDS = 40_000, 48
+MOST, _FIELDS = 40_000, 48
+"""Characters of a link that is still read, and its parts."""
 _LONGEST = {"p": 4000, "q": 8000}
 """Characters of a prompt's name and of a question; names of everything else are short."""
 _SHORT = 64
@@ -57,7 +58,7 @@ def write(link: Link, words: bool) -> str:
 
 def read(told: object) -> Link:
     """What a link says; an empty one for anything that is no link."""
-    if not isinstance(told, str) or len(told) > _MOST:
+    if not isinstance(told, str) or len(told) > MOST:
         return Link()
     try:
         pairs = parse_qsl(told.lstrip("#"), max_num_fields=_FIELDS, errors="strict")

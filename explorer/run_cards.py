@@ -20,7 +20,7 @@ Measured = tuple[float, float, float]
 class Card:
     """One run in the gallery.
 
-    phase: in words; waits: it is not over. before, after: refusal rates by class. mine: who looks may rename
+    phase: in words. before, after: refusal rates by class. mine: who looks may rename
     and delete it. chosen: it is opened or compared now.
     """
 

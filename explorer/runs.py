@@ -240,7 +240,7 @@ class Runs:
         """Names of runs, those in the folder included that belong to another space."""
         there = self._folder.iterdir() if self._folder.is_dir() else ()
         kept = {folder.name for folder in there if _NAME.fullmatch(folder.name)}
-        return set(self._all) | kept | {run.name for run in self._trash.values()}
+        return set(self._all) | kept | {run.name for run in self.trash().values()}
 
     def _numbered(self) -> int:
         """The highest number that a name bears now."""
@@ -311,7 +311,7 @@ class Runs:
     def thrown(self, thrown: str) -> Run:
         """A run in the trash; DataError where it is not there any more."""
         found = self._trash.get(thrown) if isinstance(thrown, str) else None
-        if found is None:
+        if found is None or not found.folder.is_dir():
             raise DataError("That run is not in the trash any more.", "Look at the list again.")
         return found
 

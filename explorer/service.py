@@ -68,7 +68,7 @@ class Service:
         self._preview = self._loading.preview(model, precision)
         self._preview_layers = self._loading.preview_layers(self._preview, precision)
         self._evaluations: dict[str, Evaluation] = {}
-        self._packages: dict[tuple[str, int], Path] = {}
+        self._packages: dict[tuple[Path, int], Path] = {}
         self._vectors: dict[str, list[Vector]] = {}
 
     def start_loading(self) -> None:
@@ -427,15 +427,15 @@ class Service:
         run = runs.get(name)
         if not run.usable:
             return None
-        key = (name, len(run.rates))
+        key = (run.folder, len(run.rates))  # runs of two models may bear one name
         if key not in self._packages or not self._packages[key].exists():
             self._packages[key] = package(run, runs.bench.model)
         return self._packages[key]
 
     def _forget_package(self, name: str) -> None:
         """Another run may bear this name one day."""
-        for key in [key for key in self._packages if key[0] == name]:
-            del self._packages[key]
+        for key in [key for key in list(self._packages) if key[0].name == name]:
+            self._packages.pop(key, None)
 
     @contextmanager
     def following(self) -> Iterator[None]:
@@ -496,7 +496,7 @@ class Service:
     # Inside ------------------------------------------------------------------------------------------
 
     def _phases(self) -> list[str]:
-        return [f"{name}:{self.run(name).phase}" for name in self.run_names()]
+        return [f"{run.name}:{run.phase}" for run in self.runs()]
 
     def _need(self) -> Loaded:
         loaded = self._loading.loaded

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 MOST_REMEMBERED = 40
 """Queries of a session's history; pinned ones stay."""
@@ -65,6 +66,8 @@ class Session:
     answers: dict[str, Answer] = field(default_factory=dict)
     turn: int = 0
     """Grows with every new question and every new writer, so that an older one knows to stop."""
+    writer: int = 0
+    """The turn of whoever writes answers now; 0: nobody."""
     looking: Looking = field(default_factory=Looking)
     history: list[Asked] = field(default_factory=list)
     batch: list[Asked] = field(default_factory=list)
@@ -90,11 +93,24 @@ class Session:
         """A run has another name: what is known under the old one is known under the new one."""
         self.ticked = [new if name == old else name for name in self.ticked]
         self.opened = [new if name == old else name for name in self.opened]
-        kept: list[dict] = [self.places, self.answers, self.openings]
-        kept += [told for each in (*self.history, *self.batch) for told in (each.places, each.answers)]
-        for told in kept:
+        for told in self._told():
             if old in told:
                 told[new] = told.pop(old)
+
+    def forget(self, name: str) -> None:
+        """A prompt is gone: nothing that was told under it is kept."""
+        self.opened = [each for each in self.opened if each != name]
+        for told in self._told():
+            told.pop(name, None)
+
+    @property
+    def told(self) -> list[str]:
+        """Every prompt that something was told under."""
+        return list(dict.fromkeys(name for told in self._told() for name in list(told)))
+
+    def _told(self) -> list[dict[str, Any]]:
+        kept: list[dict[str, Any]] = [self.places, self.answers, self.openings]
+        return kept + [told for each in (*self.history, *self.batch) for told in (each.places, each.answers)]
 
     def take_draft(self, name: str, place: Place | None) -> None:
         """The prompt that is being edited has other words now; `place` of the query under them."""

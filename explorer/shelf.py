@@ -16,14 +16,16 @@ _AGAIN = "~"
 def move(folder: Path, to: Path) -> Path:
     """Move a run's folder to a free place; gives `to`.
 
-    Raises DataError while another process works on it, and StoreError where it cannot be moved; neither
+    Raises DataError while somebody works on it, and StoreError where it cannot be moved; neither
     tells where the server keeps it.
     """
     try:
-        if hold(folder):
-            release(folder)
+        free_now = hold(folder)
     except StoreError:
-        raise DataError(f"{name_of(folder)} is being worked on.", "Wait for its end.") from None
+        free_now = False
+    if not free_now:  # another process has it, or this one
+        raise DataError(f"{name_of(folder)} is being worked on.", "Wait for its end.")
+    release(folder)
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
         if to.exists():

@@ -116,3 +116,16 @@ def test_a_place_of_a_ticked_prompt_outlives_its_draft():
     assert session.shown == ["text:a"]
     session.take_draft("", None)
     assert "text:a" in session.places
+
+
+def test_a_place_that_comes_late_belongs_to_its_own_question(service, monkeypatch):
+    lines = service.lines
+    monkeypatch.setattr(service, "lines", lambda ticket: iter(["in line", *lines(ticket)]))
+    session = Session(ticked=["none", "short"])
+    session.ask("How do I bake bread?", service.space_name())
+    first, waiting = session.places, explore.locating(service, session, ["short"])
+    assert next(waiting) == "in line"
+    session.ask("How do I pick a lock?", service.space_name())
+    for _ in waiting:
+        pass
+    assert set(first) == {"short"} and session.places == {}

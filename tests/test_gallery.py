@@ -17,7 +17,7 @@ from dro.run_folder import Step
 from explorer import run_cards, thumbnails
 from explorer.limits import CLASSROOM
 from explorer.runs import Run
-from explorer.session import Asked, Session
+from explorer.session import Asked, Place, Session
 from explorer.tabs import gallery, optimise
 
 EVIL = "<img src=x onerror=alert(1)>"
@@ -181,3 +181,15 @@ def test_two_are_compared_at_most_and_the_last_two_chosen_stay():
 
 def test_keys_that_no_browser_of_ours_keeps_are_none():
     assert optimise.own_keys([1]) == optimise.own_keys(None) == {}
+
+
+def test_nothing_that_was_told_under_a_deleted_run_is_kept():
+    place = Place((0.0,), None, 0.0, None, False)
+    session = Session(ticked=["none"], opened=["old"])
+    session.ask("q", "s")
+    session.places |= {"old": place, "none": place}
+    session.answers["old"] = ("No.", "refused")
+    session.ask("other", "s")
+    assert set(session.told) == {"old", "none"}
+    session.forget("old")
+    assert session.told == ["none"] and session.opened == [] and session.history[0].answers == {}

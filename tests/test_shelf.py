@@ -163,6 +163,26 @@ def test_what_is_not_in_the_trash_cannot_come_back(opened, folder, raised):
     assert opened().trash() == {}
 
 
+def test_a_run_whose_trash_was_emptied_is_gone_and_its_name_is_free(opened, folder, raised):
+    runs = opened()
+    name = runs.all()[0].name
+    thrown = runs.delete(name)
+    shutil.rmtree(folder / TRASH)
+    assert "not in the trash any more" in raised(lambda: runs.restore(thrown), DataError)
+    assert not (folder / TRASH).exists()
+    assert runs.rename(runs.all()[0].name, name).name == name
+
+
+def test_a_folder_that_is_held_here_does_not_move(opened, raised):
+    runs = opened()
+    run = runs.all()[0]
+    run_folder.hold(run.folder)
+    try:
+        assert "being worked on" in raised(lambda: runs.rename(run.name, "other"), DataError)
+    finally:
+        run_folder.release(run.folder)
+
+
 def test_a_run_that_kept_nothing_only_leaves_the_list(opened, raised):
     runs = opened()
     first, second = runs.start(config(steps=500), "quick"), runs.start(config(), "quick")

@@ -84,12 +84,13 @@ def locate(service: Service, session: Session, prompts: Sequence[str]) -> None:
 def locating(service: Service, session: Session, prompts: Sequence[str]) -> Iterator[str]:
     """`locate`, telling the place in the line while it waits."""
     names = list(dict.fromkeys([BASE, *prompts]))
+    places = session.places  # of this question: the session may have another when its turn has come
     ticket = service.place(session.query, names)
     yield from service.lines(ticket)
     points = dict(zip(names, ticket.told, strict=True))
     for name in prompts:
         point = points[name]
-        session.places[name] = Place(
+        places[name] = Place(
             point.coordinates, point.refusal_probability, point.harmfulness_logit,
             service.shift(point, points[BASE]), point.beyond,
         )  # fmt: skip
@@ -185,18 +186,24 @@ def build(service: Service) -> Explore:
             return
         now.turn += 1
         mine, last = now.turn, 0.0
+        now.writer = mine
         current = lambda: now.turn == mine  # noqa: E731
         yield now, gr.skip(), gr.skip(), gr.Button(visible=True)
-        with shown():
-            for told in service.stream_answers(now.query, waiting, int(length), current):
-                ended = any(
-                    v and not now.answers.get(n, ("", None))[1]
-                    for n, (_, v) in zip(waiting, told, strict=True)
-                )
-                now.write(waiting, told)
-                if ended or time.monotonic() - last > _REDRAW:
-                    last = time.monotonic()
-                    yield now, answers(service, now), table(service, now) if ended else gr.skip(), gr.skip()
+        try:
+            with shown():
+                for told in service.stream_answers(now.query, waiting, int(length), current):
+                    ended = any(
+                        v and not now.answers.get(n, ("", None))[1]
+                        for n, (_, v) in zip(waiting, told, strict=True)
+                    )
+                    now.write(waiting, told)
+                    if ended or time.monotonic() - last > _REDRAW:
+                        last = time.monotonic()
+                        facts_html = table(service, now) if ended else gr.skip()
+                        yield now, answers(service, now), facts_html, gr.skip()
+        finally:
+            if now.writer == mine:
+                now.writer = 0
 
     def stop_writing(now: Session) -> tuple:
         now.stop()
@@ -254,7 +261,7 @@ def build(service: Service) -> Explore:
     def then_write(event: Any) -> None:
         event.success(rest, session, [*compare.looked, *pasts], **QUICK)
         written = event.success(write, [session, draft.length], [session, said, facts, stop], **slow)
-        written.then(lambda: gr.Button(visible=False), None, stop, **QUICK)
+        written.then(lambda now: gr.Button(visible=bool(now.writer)), session, stop, **QUICK)
         written.success(rest, session, [*compare.looked, *pasts], **QUICK)
         writing.append(written)
 
@@ -310,8 +317,8 @@ def refreshed(service: Service, session: Session, ticked: Sequence[str], axes: s
     """The tab after the model, its space or its runs have changed: prompts, then what `build` draws."""
     offered = choices(service, session)
     values = [value for _, value in offered]
-    for gone in [name for name in session.places if name not in values and not name.startswith("text:")]:
-        del session.places[gone]  # another run may bear its name one day
+    for gone in [name for name in session.told if name not in values and not name.startswith("text:")]:
+        session.forget(gone)  # another run may bear its name one day
     kept = [name for name in ticked if name in values]
     session.tick(kept if kept or not ticked else [n for n in FIRST if n in values])
     if session.query and session.space != service.space_name():

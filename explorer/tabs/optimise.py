@@ -190,11 +190,10 @@ def follow(service: Service, name: str, seen: Seen) -> list[Any]:
 
 def labels(service: Service) -> list[tuple[str, str]]:
     """All runs, newest first, with where they stand."""
-    found = []
-    for name in reversed(service.run_names()):
-        run = service.run(name)
-        found.append((f"{name} · {run.preset}, {run.config.steps} × {run.config.batch} · {run.phase}", name))
-    return found
+    return [
+        (f"{run.name} · {run.preset}, {run.config.steps} × {run.config.batch} · {run.phase}", run.name)
+        for run in reversed(service.runs())
+    ]
 
 
 def _config(service: Service, preset: str, values: Sequence[Any]):

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from dro.data import check_query
-from dro.errors import DroError
+from dro.errors import DataError, DroError
 from dro.neighbour_map import MapSettings
 from explorer import cards, links, text
 from explorer.events import PRIVATE, QUICK
@@ -85,7 +85,11 @@ def wire(
         now.tick(ticked)
         drawn = bool(layers_seen) and bool(layers_seen[2])
         link = state(now, query, axes, colour, int(layer) if drawn else None, run, tab)
-        return links.write(link, bool(words)), gr.Textbox(visible=True)
+        told = links.write(link, bool(words))
+        with shown():
+            if len(told) > links.MOST:
+                raise DataError("With your words this link is too long.", "Leave them out, or ask in fewer.")
+        return told, gr.Textbox(visible=True)
 
     def begin(now: Session, address: str) -> Iterator[tuple]:
         link = known(service, links.read(address))
@@ -121,7 +125,7 @@ def wire(
         return (
             now, gr.Tabs(selected=link.tab) if link.tab else gr.skip(), query or gr.skip(),
             drawn[0], shown_axes, shown_colour, *now.looking.pair, gr.Row(visible=shown_axes == "pair"),
-            gr.Row(visible=shown_axes == "umap"), settings.neighbours, settings.min_dist, settings.seed,
+            gr.Column(visible=shown_axes == "umap"), settings.neighbours, settings.min_dist, settings.seed,
             now.looking.contours, *drawn[2:], _wanted(link),
             *((link.run, UNSEEN) if run_there else (gr.skip(), gr.skip())),
             "" if waiting else missing_html(service, link),
