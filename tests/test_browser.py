@@ -193,7 +193,8 @@ def test_a_run_is_started_left_found_again_stopped_and_used(page, visitor, addre
     )
     page.click("#stop")
     expect(page.locator("#use")).to_be_visible(timeout=TRAINING)
-    expect(page.locator("#results tbody tr")).to_have_count(4, timeout=TRAINING)
+    page.click("#stop")  # the measuring, too; the next test waits for one
+    expect(page.locator("#run-status")).to_contain_text("dro-default-1: stopped", timeout=TRAINING)
     page.click("#use")
     expect(page.locator("#prompts input:checked")).to_have_count(3)
     expect(page.locator("#facts")).to_contain_text("refusal score (trained on)", timeout=ANSWERS)
