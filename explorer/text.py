@@ -309,6 +309,6 @@ DRAFT_ASK = "Ask a question first: its point then follows your words."
 
 # Links
 COPY_LINK = "Copy link"
-LINK_WORDS = "with my question and own prompts"
+LINK_WORDS = "with my words"
 LINK_COPIED = "Copied"
 LINK_MISSING = "This link names what is not here: {names}. The rest is as it says."
