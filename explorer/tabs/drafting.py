@@ -13,7 +13,7 @@ from explorer import cards, text
 from explorer.events import PRIVATE, QUICK
 from explorer.messages import shown
 from explorer.service import BASE, Service
-from explorer.session import Place, Session
+from explorer.session import Session
 from explorer.tabs import drawn
 
 _PAUSE = 450
@@ -116,8 +116,5 @@ def place(service: Service, session: Session, words: str) -> Iterator[str | None
     if not current():
         return
     base, point = ticket.told
-    shift = service.shift(point, base)
-    session.take_draft(name, Place(
-        point.coordinates, point.refusal_probability, point.harmfulness_logit, shift, point.beyond,
-    ))  # fmt: skip
+    session.take_draft(name, drawn.placed(service, point, base))
     yield None

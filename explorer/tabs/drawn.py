@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dro.neighbour_map import MapSettings
+from dro.space import Point
 from explorer import cards, figures, looking_cards, looking_figures, text, views
 from explorer.palette import Colour, key, probability
 from explorer.service import BASE, Service
@@ -53,6 +54,14 @@ def _map_caption(geometry: views.Geometry, settings: MapSettings | None) -> str:
         neighbours=settings.neighbours, distance=settings.min_dist, seed=settings.seed
     )
     return f'<p class="caption">{told}</p>'
+
+
+def placed(service: Service, point: Point, base: Point) -> Place:
+    """What a session keeps of a point; its shift is told against `base`."""
+    return Place(
+        point.coordinates, point.refusal_probability, point.harmfulness_logit, service.shift(point, base),
+        point.beyond,
+    )  # fmt: skip
 
 
 def _located(service: Service, session: Session) -> views.Located | None:

@@ -15,7 +15,7 @@ from explorer.events import PRIVATE, QUICK
 from explorer.live_plot import live_plot
 from explorer.messages import shown
 from explorer.service import BASE, Service
-from explorer.session import Asked, Place, Session
+from explorer.session import Asked, Session
 from explorer.tabs import comparing, drafting, gallery, looking
 from explorer.tabs import drawn as pictures
 from explorer.tabs import prompts as prompted
@@ -89,11 +89,7 @@ def locating(service: Service, session: Session, prompts: Sequence[str]) -> Iter
     yield from service.lines(ticket)
     points = dict(zip(names, ticket.told, strict=True))
     for name in prompts:
-        point = points[name]
-        places[name] = Place(
-            point.coordinates, point.refusal_probability, point.harmfulness_logit,
-            service.shift(point, points[BASE]), point.beyond,
-        )  # fmt: skip
+        places[name] = pictures.placed(service, points[name], points[BASE])
 
 
 def build(service: Service) -> Explore:
