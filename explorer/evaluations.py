@@ -20,8 +20,9 @@ from dro.refusal import PHRASES
 from dro.tables import spreadsheet_safe
 from explorer import gpu, lent, text
 from explorer.discretion import discreet, log_failure
+from explorer.estimates import answer_seconds
+from explorer.gpu import Bench
 from explorer.limits import OWN
-from explorer.runs import Bench, answer_seconds
 from explorer.turns import Turns, Visitor
 
 if TYPE_CHECKING:

@@ -20,8 +20,10 @@ from dro.sources import cache_folder
 from dro.space import Space, cached_folder, find, save, shipped
 from explorer import gpu, text
 from explorer.discretion import discreet, log_failure
+from explorer.estimates import measure_rate
+from explorer.gpu import Bench
 from explorer.limits import OWN, Limits
-from explorer.runs import Bench, Runs, measure_rate
+from explorer.runs import Runs
 from explorer.turns import Turns
 
 if TYPE_CHECKING:

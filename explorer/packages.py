@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dro import outline
 from dro.models import ChatModel
-from explorer.runs import Run
+from explorer.run import Run
 
 
 def package(run: Run, model: ChatModel) -> Path:

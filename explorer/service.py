@@ -29,7 +29,8 @@ from explorer.loading import Loaded, Loading, Stage
 from explorer.maps import MapJob, Maps
 from explorer.model_work import ModelWork, OpeningsWork
 from explorer.packages import package
-from explorer.runs import PRESETS, Run, Runs
+from explorer.run import Run
+from explorer.runs import PRESETS, Runs
 from explorer.turns import Turns, Visitor
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from dro.errors import DataError
 from dro.prompts import resolve
 from dro.states import PrefixCache
 from explorer import evaluations
-from explorer.runs import Bench
+from explorer.gpu import Bench
 from explorer.tabs.evaluate import _shows, chosen_sets, frontier_json
 from explorer.turns import Turns
 

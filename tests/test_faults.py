@@ -19,7 +19,8 @@ from dro.generate import Decoding
 from dro.optimise import Optimisation
 from dro.recipes import config
 from dro.states import last_token_states, states_of
-from explorer.runs import Bench, Runs
+from explorer.gpu import Bench
+from explorer.runs import Runs
 from explorer.turns import Turns
 
 SETTINGS = config("paper", steps=4, batch=6, lr=0.01, validate_every=2)

@@ -15,8 +15,8 @@ from dro.prompts import SafetyPrompt
 from dro.states import PrefixCache
 from dro.tables import spreadsheet_safe
 from explorer import cards, evaluations, figures, views
+from explorer.gpu import Bench
 from explorer.messages import shown
-from explorer.runs import Bench
 from explorer.tabs import evaluate
 from explorer.turns import Turns
 

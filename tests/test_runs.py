@@ -12,9 +12,11 @@ from dro.errors import DataError, StoreError
 from dro.recipes import Config
 from dro.run_folder import CONFIG_FILE
 from dro.states import PrefixCache, last_token_states
-from explorer import runs as module
+from explorer import training as module
+from explorer.gpu import Bench
 from explorer.packages import package
-from explorer.runs import Bench, Runs
+from explorer.run import MEASURED_FILE, watch_set
+from explorer.runs import Runs
 from explorer.turns import Turns
 
 
@@ -81,7 +83,7 @@ def test_a_run_can_be_taken_away_and_brought_in_again(runs, tiny, tmp_path):
 
 
 def test_the_watch_set_is_half_trained_on_and_of_both_classes():
-    watched = module.watch_set(bundled("anchors"), bundled("validation", "select"))
+    watched = watch_set(bundled("anchors"), bundled("validation", "select"))
     texts = set(bundled("anchors").texts)
     assert [t in texts for t in watched.queries.texts] == watched.trained.tolist()
     assert len(watched.queries) == 32 and watched.trained.sum() == 16 and watched.harmful.sum() == 16
@@ -118,7 +120,7 @@ def test_an_interrupted_run_is_found_and_goes_on(runs, tiny, space, tmp_path):
     run.stop.set()
     wait(run, "stopped")
     (run.folder / "soft_prompt.safetensors").unlink()
-    (run.folder / module.MEASURED_FILE).unlink()
+    (run.folder / MEASURED_FILE).unlink()
     again = Runs(bench(tiny, space), tmp_path, Turns())
     found = again.get(run.name)
     assert found.phase == "interrupted" and not found.usable

@@ -16,7 +16,8 @@ from dro import recipes, store
 from dro.data import QuerySet, bundled
 from dro.registry import DEFAULT
 from explorer.lessons.material import ASSET, FORMAT
-from explorer.runs import PRESETS, watch_set
+from explorer.run import watch_set
+from explorer.runs import PRESETS
 
 if TYPE_CHECKING:
     from dro.models import ChatModel

@@ -15,7 +15,8 @@ from explorer import cards, figures, text, views
 from explorer.events import QUICK
 from explorer.live_plot import live_plot
 from explorer.messages import shown
-from explorer.runs import PRESETS, WATCHED, Run
+from explorer.run import WATCHED, Run
+from explorer.runs import PRESETS
 from explorer.service import Service
 
 SETTINGS = ("init", "target", "ranking", "steps", "batch", "lr", "harmless_weight", "harmfulness_weight",
