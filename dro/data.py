@@ -16,7 +16,7 @@ from dro.errors import DataError
 
 HARMFUL, HARMLESS = "harmful", "harmless"
 CLASSES = (HARMFUL, HARMLESS)
-BUNDLED = ("anchors", "train", "validation", "test")
+BUNDLED = ("anchors", "train", "subtle", "validation", "test")
 MAX_QUERY_CHARACTERS = 8_000
 MAX_PAIR = 2**31
 QUERY_COLUMNS = ("query", "prompt", "goal", "instruction", "text")
@@ -91,7 +91,8 @@ def check_query(text: object) -> str:
 
 
 def bundled(name: str, half: str | None = None) -> QuerySet:
-    """A bundled set: "anchors" (a space is fitted on them), "train", "validation" or "test".
+    """A bundled set: "anchors" (a space is fitted on them), "train", "subtle" (more to train on, where words
+    mislead: polite harm, alarming safety), "validation" or "test".
 
     Parameters
     ----------

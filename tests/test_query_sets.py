@@ -14,7 +14,7 @@ import pytest
 
 DATA = Path(__file__).resolve().parent.parent / "dro" / "data"
 COLUMNS = ["pair", "class", "form", "act", "topic", "shared", "query"]
-PAIRS = {"anchors": 100, "train": 2076, "validation": 100, "test": 150}
+PAIRS = {"anchors": 100, "train": 2076, "subtle": 840, "validation": 100, "test": 150}
 SETS = sorted(PAIRS)
 CLASSES = {"harmful", "harmless"}
 MAX_FORM_SHARE = 0.30
@@ -205,7 +205,7 @@ def data():
 
 
 def others(data):
-    return data["anchors"] + data["train"] + data["validation"]
+    return data["anchors"] + data["train"] + data["subtle"] + data["validation"]
 
 
 def values(rows, column):
@@ -233,7 +233,8 @@ def test_pairs_match_in_form(data, name):
 
 @pytest.mark.parametrize("name", SETS)
 def test_harmless_queries_are_plain(data, name):
-    plain = [r for r in data[name] if name != "train" or int(r["pair"]) < TRAIN_HARD_FROM]
+    hard = {"train": TRAIN_HARD_FROM, "subtle": 1}
+    plain = [r for r in data[name] if int(r["pair"]) < hard.get(name, len(data[name]))]
     assert alarms(plain) == []
 
 
@@ -282,7 +283,8 @@ def test_test_acts_are_held_out(data):
 
 
 def test_training_topics_are_not_validation_topics(data):
-    assert set(values(data["train"], "topic")) & set(values(data["validation"], "topic")) == set()
+    trained = set(values(data["train"] + data["subtle"], "topic"))
+    assert trained & set(values(data["validation"], "topic")) == set()
 
 
 def test_no_near_duplicates(data):
