@@ -120,8 +120,8 @@ def answers(prompts: Sequence[str], told: Sequence[tuple[str, str | None]], judg
     """Answers side by side, each with its verdict; behind one click where `hidden`."""
     cards = []
     for prompt, (said, verdict) in zip(prompts, told, strict=True):
-        told_by = f"{badge(verdict)} <small>judge: {judge}</small>" if verdict else text.ANSWER_STOPPED
-        state = text.WRITING if verdict is None else told_by
+        told_by = f" <small>judge: {judge}</small>" if verdict else ""
+        state = text.WRITING if verdict is None else f"{badge(verdict)}{told_by}"
         body = f'<div class="said">{escape(said) or "&nbsp;"}</div>'
         if hidden:
             body = f'<div class="veil">{text.HIDDEN}</div>{body}'
@@ -294,6 +294,8 @@ def _interval(row: Mapping[str, Any]) -> str:
 
 def badge(verdict: str | None) -> str:
     """A verdict as a coloured word; None: not yet, "": stopped before there was one."""
-    if not verdict:
+    if verdict == "":
+        return f"<span class='verdict none'>{text.ANSWER_STOPPED}</span>"
+    if verdict is None:
         return "<span class='verdict none'>…</span>"
     return f"<span class='verdict {verdict}'>{verdict}</span>"

@@ -78,8 +78,7 @@ def aligned(prompts: Sequence[str], told: Sequence[tuple[str, str | None]], base
         if hidden:
             said_html = f"<div class='veil'>{text.HIDDEN}</div>{said_html}"
         head = f"<th scope='row'>{prompt_label(name)}</th>"
-        observed = text.ANSWER_STOPPED if verdict == "" else badge(verdict)
-        lines.append(f"<tr>{head}<td>{observed}</td><td>{said_html}</td></tr>")
+        lines.append(f"<tr>{head}<td>{badge(verdict)}</td><td>{said_html}</td></tr>")
     note = text.ALIGNED.format(base=prompt_label(first))
     return (
         f"<p class='caption'>{note}</p><div class='scroll{' veiled' if hidden else ''}'>"
@@ -200,10 +199,8 @@ def _table(heads: Sequence[str], lines: Sequence[str], note: str, total: int) ->
 
 
 def _observed(row: Picked) -> str:
-    if row.verdict:
+    if row.verdict is not None:
         return badge(row.verdict) + _said(row.answer, row.harmfulness, row.verdict)
-    if row.verdict == "":
-        return text.ANSWER_STOPPED + _said(row.answer, row.harmfulness, row.verdict)
     if row.rate is None:
         return "<small>not asked</small>"
     return f"refused in {row.rate:.0%}"

@@ -277,6 +277,19 @@ RUN_CURVE = "Loss of the opened run by step"
 RUN_WATCH = "Watched queries of the opened run: where they were, and where its prompt put them"
 RUN_WATCH_OTHER, RUN_CURVE_OTHER = "Watched queries of the other run", "Loss of the other run by step"
 SETTING = "setting"
+SETTING_LABELS = {
+    "space": "Space (empty: the model's own)",
+    "queries": "Training queries",
+    "batches": "Batches drawn by",
+    "schedule": "Learning rate over time",
+    "residual_on": "L_U is taken on",
+    "beta2": "β₂ of AdamW",
+    "weight_decay": "Weight decay",
+    "clip": "Gradients clipped at norm",
+    "validate_every": "Steps between looks at held-out queries (0: none)",
+    "choose": "Step that is kept",
+}
+"""Settings that the form does not offer; it names the others."""
 SAME_SETTINGS = "Both were trained with the same settings."
 OTHER_SETTINGS = "All other settings are the same."
 USUALLY = "this preset has {value}"

@@ -16,7 +16,7 @@ from dro.recipes import Config
 from dro.run_folder import Step
 from explorer import run_cards, thumbnails
 from explorer.limits import CLASSROOM
-from explorer.runs import Run
+from explorer.run import Run
 from explorer.session import Asked, Place, Session
 from explorer.tabs import gallery, optimise
 
@@ -99,6 +99,10 @@ def test_settings_tell_what_is_unusual_and_what_differs():
     two = run_cards.settings(["a", "b"], [usual, {**usual, "lr": 1.0}], {}, {})
     assert "<th scope='row'>lr</th><td>0.0025</td><td>1</td>" in two and "init" not in two
     assert "same settings" in run_cards.settings(["a", "b"], [usual, usual], {}, {})
+
+
+def test_every_setting_is_told_in_words():
+    assert set(Config.model_fields) == set(gallery._LABELS)
 
 
 def test_vectors_say_how_many_stayed_and_how_far_they_went():

@@ -14,14 +14,15 @@ from explorer import cards, figures, live_table, run_cards, text, thumbnails, vi
 from explorer.events import PRIVATE, QUICK
 from explorer.live_plot import live_plot
 from explorer.messages import shown
-from explorer.runs import PRESETS, Run
+from explorer.run import Run
+from explorer.runs import PRESETS
 from explorer.service import Service
 from explorer.session import Session
 from explorer.tabs.optimise import SETTINGS, curve, own_keys, watched
 
 MOST_CARDS = 60
 """More would make the page slow."""
-_LABELS = dict(
+_LABELS = text.SETTING_LABELS | dict(
     zip(SETTINGS, (text.INIT, text.TARGET, text.RANKING, text.STEPS, text.BATCH, text.LR, text.W_HARMLESS,
                    text.W_H, text.BETA, text.SEED), strict=True)
 )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -91,11 +91,10 @@ def wire(
                 raise DataError("With your words this link is too long.", "Leave them out, or ask in fewer.")
         return told, gr.Textbox(visible=True)
 
-    def begin(now: Session, address: str) -> Iterator[tuple]:
+    def begin(now: Session, address: str) -> Iterator[dict]:
         link = known(service, links.read(address))
-        more = [gr.skip()] * (len(outputs) - 1)
         if link == Link():
-            yield now, *more
+            yield {session: now}
             return
         waiting = _waits(service, link)
         with shown():
@@ -109,7 +108,7 @@ def wire(
         now.begun = True
         return now
 
-    def _restored(service: Service, now: Session, link: Link, waiting: bool) -> tuple:
+    def _restored(service: Service, now: Session, link: Link, waiting: bool) -> dict[Any, Any]:
         names, query = _names(service, link), link.query
         now.looking = replace(
             now.looking, pair=link.pair or now.looking.pair, map=link.map or now.looking.map,
@@ -121,28 +120,34 @@ def wire(
             now.ticked = []
         drawn = explore.refreshed(service, now, names or now.ticked, shown_axes, shown_colour)
         settings = MapSettings() if link.map is None else MapSettings(*link.map)
-        run_there = link.run in service.run_names()
-        return (
-            now, gr.Tabs(selected=link.tab) if link.tab else gr.skip(), query or gr.skip(),
-            drawn[0], shown_axes, shown_colour, *now.looking.pair, gr.Row(visible=shown_axes == "pair"),
-            gr.Column(visible=shown_axes == "umap"), settings.neighbours, settings.min_dist, settings.seed,
-            now.looking.contours, *drawn[2:], _wanted(link),
-            *((link.run, UNSEEN) if run_there else (gr.skip(), gr.skip())),
-            "" if waiting else missing_html(service, link),
-        )  # fmt: skip
+        return {
+            **_drawn(now, drawn), **_run(service, link), layers.wanted: _wanted(link),
+            tabs: gr.Tabs(selected=link.tab) if link.tab else gr.skip(),
+            exploring.query: query or gr.skip(), axes: shown_axes, colour: shown_colour,
+            look.pair[0]: now.looking.pair[0], look.pair[1]: now.looking.pair[1],
+            look.pair_row: gr.Row(visible=shown_axes == "pair"),
+            look.map_row: gr.Column(visible=shown_axes == "umap"),
+            look.settings[0]: settings.neighbours, look.settings[1]: settings.min_dist,
+            look.settings[2]: settings.seed, look.contours: now.looking.contours,
+            made.note: "" if waiting else missing_html(service, link),
+        }  # fmt: skip
 
-    def _later(service: Service, now: Session, link: Link) -> tuple:
+    def _drawn(now: Session, drawn: Sequence[Any]) -> dict[Any, Any]:
+        """What is drawn of the space, by widget."""
+        picture = dict(zip(exploring.picture[1:], drawn[2:], strict=True))
+        return {session: now, prompts: drawn[0], **picture}
+
+    def _run(service: Service, link: Link) -> dict[Any, Any]:
+        there = link.run in service.run_names()
+        return {optimising.run: link.run, optimising.seen: UNSEEN} if there else {}
+
+    def _later(service: Service, now: Session, link: Link) -> dict[Any, Any]:
         """What had to wait for the model: runs, and prompts that are runs."""
         names = list(dict.fromkeys([*now.ticked, *_names(service, link)]))[: MOST_PROMPTS - 1]
         drawn = explore.refreshed(service, now, names, link.axes or "components", link.colour or "class")
-        run_there = link.run in service.run_names()
-        told: list[Any] = [gr.skip()] * len(outputs)
-        told[0], told[3] = now, drawn[0]
-        told[_PICTURE : _PICTURE + len(drawn) - 2] = drawn[2:]
-        if run_there:
-            told[-3:-1] = [link.run, UNSEEN]
-        told[-1] = missing_html(service, link)
-        return tuple(told)
+        return {
+            **_drawn(now, drawn), **_run(service, link), made.note: missing_html(service, link)
+        }  # fmt: skip
 
     outputs = [
         session, tabs, exploring.query, prompts, axes, colour, *look.pair, look.pair_row, look.map_row,
@@ -160,11 +165,6 @@ def wire(
     opened.then(start, session, session, **QUICK)
     layers.draw(opened)
     exploring.asked(opened)
-
-
-_PICTURE = 14
-"""Where the picture begins among what a link restores: after session, tabs, query, prompts, axes, colour,
-two components, two rows, three settings of a map, and contours."""
 
 
 def state(
