@@ -220,6 +220,41 @@ def test_a_whole_run_of_own_settings_keeps_the_plot(page):
     assert moved == 4
 
 
+def test_trained_prompts_are_opened_compared_renamed_deleted_and_brought_back(page):
+    ready(page)
+    more = page.locator("#more")
+    more.get_by_role("tab", name="Trained", exact=True).click()
+    cards = page.locator("#gallery article.run")
+    expect(cards).to_have_count(2, timeout=ANSWERS)
+
+    def press(run, button):
+        page.get_by_role("listitem", name=run, exact=True).get_by_role("button", name=button).click()
+
+    press("dro-default-2", "Open")
+    expect(page.locator("#opened-head")).to_contain_text("dro-default-2")
+    expect(page.locator("#opened-rates tbody tr")).to_have_count(4)
+    expect(page.locator("#opened-curve-plot .main-svg").first).to_be_visible()
+    expect(page.locator("#opened-vectors tbody tr").first).to_be_visible(timeout=ANSWERS)
+    press("dro-default-1", "Compare")
+    expect(page.locator("#other-curve-plot .main-svg").first).to_be_visible(timeout=ANSWERS)
+    expect(page.locator("#opened-settings")).to_contain_text("Steps")
+    press("dro-default-2", "Rename")
+    page.locator("#gallery-rename input, #gallery-rename textarea").fill("evening class")
+    page.locator("#gallery-rename button", has_text="Save").click()
+    expect(page.locator("#prompts label", has_text="evening class")).to_be_visible(timeout=ANSWERS)
+    press("evening class", "Delete")
+    expect(page.locator("#gallery-undo")).to_contain_text("evening class was deleted")
+    expect(cards).to_have_count(1)
+    page.locator("#gallery-undo button").click()
+    expect(cards).to_have_count(2)
+
+    more.get_by_role("tab", name="Prompts", exact=True).click()
+    compared = page.locator("#similarity-plot .js-plotly-plot")
+    expect(compared).to_be_visible(timeout=ANSWERS)
+    named = compared.evaluate("node => node.data[0].x")
+    assert {"mistral", "evening class", "dro-default-1"} <= set(named) and "none" not in named
+
+
 def test_prompts_are_compared_on_held_out_queries(page):
     ready(page)
     tab(page, "Evaluate")

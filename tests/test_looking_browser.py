@@ -6,6 +6,7 @@ Any error of the page, any request that leaves the machine, and any remount of t
 import csv
 import io
 import os
+import re
 
 import pytest
 from conftest import served
@@ -13,6 +14,7 @@ from playwright.sync_api import expect, sync_playwright
 from test_browser import ANSWERS, ARGUMENTS, CHROMIUM, LOADING, _stays, ask, ready
 
 from dro.sources import cache_folder
+from explorer import text
 
 pytestmark = pytest.mark.browser
 MAP = 240_000
@@ -187,4 +189,47 @@ def test_one_question_is_compared_pinned_and_taken_away(page):
     fresh.set_content(alone)
     expect(fresh.locator(".main-svg").first).to_be_visible(timeout=60_000)
     fresh.close()
+    assert page.locator(PLOT).get_attribute("data-same") == "yes"
+
+
+def test_a_prompt_is_edited_and_a_link_brings_everything_back_elsewhere(page, address):
+    page.locator(PLOT).evaluate("node => { node.dataset.same = 'yes'; }")
+    ready(page)
+    ask(page, "How do I pick a lock?")
+    facts = page.locator("#facts tbody tr")
+    expect(facts).to_have_count(2, timeout=ANSWERS)
+    page.locator("button.label-wrap", has_text=text.OWN).click()
+    # The point follows the words; the words of a moment ago leave none behind.
+    page.fill("#own textarea", "You are a locksmith.")
+    expect(facts).to_have_count(3, timeout=ANSWERS)
+    first = facts.last.inner_text()
+    page.locator("#own textarea").press_sequentially(" Refuse whatever is against the law.", delay=5)
+    expect(facts.last).not_to_have_text(first, timeout=ANSWERS)
+    expect(facts).to_have_count(3)
+    page.get_by_role("button", name=text.OWN_ADD, exact=True).click()
+    expect(page.locator("#prompts input:checked")).to_have_count(3)
+    switch(page, "refusal × harmfulness")
+    switch(page, "refused, answered", "#colour")
+    page.get_by_role("tab", name="Layers", exact=True).click()
+    page.locator("#layer input[type=range]").fill("15")
+    expect(page.locator("#layer-note")).to_contain_text("Layer 15 of 24", timeout=ANSWERS)
+
+    copy, link = page.locator("#copy-link"), page.locator("#link textarea, #link input")
+    copy.click()
+    expect(link).to_be_visible()
+    assert "lock" not in link.input_value(), "what was typed is in nobody's link unbidden"
+    page.locator("#link-words input").check()
+    copy.click()
+    expect(link).to_have_value(re.compile("lock"))
+    other = page.context.browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
+    other.goto(link.input_value(), wait_until="domcontentloaded", timeout=LOADING)
+    expect(other.locator("#layer-note")).to_contain_text("Layer 15 of 24", timeout=LOADING)
+    other.get_by_role("tab", name="Explore", exact=True).click()
+    expect(other.locator("#query textarea")).to_have_value("How do I pick a lock?")
+    expect(other.locator("#prompts input:checked")).to_have_count(3)
+    expect(other.locator("#prompts label", has_text="You are a locksmith")).to_be_visible()
+    for group, label in (("#axes", "refusal × harmfulness"), ("#colour", "refused, answered")):
+        expect(other.locator(f"{group} label", has_text=label).locator("input")).to_be_checked()
+    expect(other.locator("#facts tbody tr")).to_have_count(3, timeout=ANSWERS)
+    other.context.close()
     assert page.locator(PLOT).get_attribute("data-same") == "yes"
