@@ -15,7 +15,7 @@ function dressed(figure) {
   layout.font = Object.assign({family: 'system-ui, sans-serif'}, layout.font, {color: dark ? '#e5e7eb' : '#1f2937'});
   layout.hoverlabel = Object.assign({}, layout.hoverlabel,
     {bgcolor: dark ? '#1f2937' : '#ffffff', bordercolor: '#94a3b8',
-     font: {size: 12, color: dark ? '#f1f5f9' : '#0f172a'}});
+     font: {size: document.body.classList.contains('large-type') ? 12 * LARGE : 12, color: dark ? '#f1f5f9' : '#0f172a'}});
   // Plotly cannot glide between two and three dimensions, and between many points it takes too long.
   const turned = drawn && Boolean(host.layout.scene) !== Boolean(layout.scene);
   const many = figure.data.reduce((sum, trace) => sum + (trace.x?.length || 0), 0) > 800;
@@ -32,8 +32,22 @@ function dressed(figure) {
   return layout;
 }
 
+const LARGE = 1.3;  // as much as the words of the page grow in large type
+function enlarge(told) {
+  for (const [key, value] of Object.entries(told)) {
+    if (/font$/.test(key) && value?.size) value.size *= LARGE;
+    if (key === 'marker' && value.size) value.size = [value.size].flat().map(size => size * LARGE);
+    if (key === 'marker' && value.size?.length === 1) value.size = value.size[0];
+    if (Array.isArray(value) ? typeof value[0] === 'object' && key !== 'customdata' : value && typeof value === 'object')
+      enlarge(value);
+  }
+}
+
 async function render() {
   const figure = JSON.parse(props.value);
+  const large = document.body.classList.contains('large-type');
+  figure.layout.font = Object.assign({size: 12}, figure.layout.font);
+  if (large) enlarge(figure);
   frames = figure.frames || [];
   glideTime = figure.glide || 0;
   delete figure.frames;

@@ -221,7 +221,8 @@ def health(checks: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any]) -
     items = []
     for check in checks:
         value = check["value"]
-        shown = "" if value is None else f" <span class='number'>{value:g}</span>"
+        told = "" if value is None else f"{value:.0f}" if abs(value) >= 10 else f"{value:.2f}"
+        shown = f" <span class='number'>{told}</span>" if told else ""
         items.append(
             f"<li class='{check['verdict']}'><b><span class='mark' aria-label='{check['verdict']}'>"
             f"{_MARKS[check['verdict']]}</span> {escape(check['name'])}</b>{shown} "

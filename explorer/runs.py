@@ -328,6 +328,8 @@ def check(config: Config, model: ChatModel, limits: Limits = OWN) -> None:
         raise DataError(f"A batch of {config.batch}.", f"The page takes up to {limits.most_batch}.")
     odd = [name for name in config.queries.split("+") if name not in TRAINED_ON]
     if odd:
-        raise DataError(f"A run cannot train on {odd[0][:40]!r}.", f"Use {', '.join(TRAINED_ON)}, joined by +.")
+        raise DataError(
+            f"A run cannot train on {odd[0][:40]!r}.", f"Use {', '.join(TRAINED_ON)}, joined by +."
+        )
     if resolve(config.init, model).text is None:
         raise DataError(f"The prompt {config.init!r} has no tokens to train.", "Start from short.")

@@ -321,6 +321,7 @@ DRAFT_INFO = "Your question's point follows as you type; add the prompt to have 
 DRAFT_ASK = "Ask a question first: its point then follows your words."
 
 # Links
+LARGE_TYPE = "Large type"
 COPY_LINK = "Copy link"
 LINK_WORDS = "with my words"
 LINK_COPIED = "Copied"

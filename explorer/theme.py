@@ -14,9 +14,19 @@ HEAD = """<style>@media (max-width: 640px) {
   .gradio-container .main { padding: .4rem !important; width: 100% !important; min-width: 0; }
   table.facts .meter:not(.wide) { display: none; }
   .prose table.facts :is(th, td) { padding: .3rem .15rem; }
-}</style>"""
+}
+/* For a projector: gradio's sizes are pixels, ours follow the root. */
+html:has(body.large-type) {
+  font-size: 20px; --text-xxs: 12px; --text-xs: 14px; --text-sm: 16px; --text-md: 19px; --text-lg: 21px;
+  --text-xl: 27px; --text-xxl: 32px;
+}
+body.large-type table.facts .meter:not(.wide) { display: none; }
+body.large-type #facts table.facts { font-size: .78rem; }
+body.large-type .gradio-container { max-width: 1900px !important; }
+</style>"""
 """Gradio puts its own class before every rule of a style sheet, where these would match nothing."""
-HEAD += f"<script>{(_ASSETS / 'keys.js').read_text(encoding='utf-8')}</script>"
+for _name in ("keys.js", "large_type.js"):
+    HEAD += f"<script>{(_ASSETS / _name).read_text(encoding='utf-8')}</script>"
 
 
 def theme() -> gr.themes.Base:

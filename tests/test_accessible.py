@@ -89,6 +89,29 @@ def test_the_keyboard_reaches_everything_in_order_and_hears_what_it_is(page):
     assert parts == ["space-plot", "query", "ask", "prompts", "more"]
 
 
+def test_large_type_makes_words_and_pictures_larger_and_is_remembered(page):
+    plot = page.locator("#space-plot .js-plotly-plot")
+    expect(plot).to_be_visible(timeout=LOADING)
+    plot.evaluate("node => { node.dataset.same = 'yes'; }")
+    words = "() => parseFloat(getComputedStyle(document.querySelector('#query textarea')).fontSize)"
+    letters = "() => document.querySelector('#space-plot .js-plotly-plot')._fullLayout.font.size"
+    before, drawn = page.evaluate(words), page.evaluate(letters)
+    page.click("#large-type")
+    expect(page.locator("#large-type")).to_have_attribute("aria-pressed", "true")
+    page.wait_for_function(f"b => ({letters})() > 1.2 * b", arg=drawn)
+    assert page.evaluate(words) > 1.2 * before
+    assert plot.get_attribute("data-same") == "yes"
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= 1280
+    assert violations(page, "large type") == []
+    page.reload(wait_until="domcontentloaded")
+    expect(page.locator("#large-type")).to_have_attribute("aria-pressed", "true", timeout=LOADING)
+    expect(plot).to_be_visible(timeout=LOADING)
+    page.wait_for_function(f"b => ({letters})() > 1.2 * b", arg=drawn)
+    page.click("#large-type")
+    page.wait_for_function(f"b => ({letters})() === b", arg=drawn)
+    assert page.evaluate(words) == before
+
+
 def test_ctrl_enter_asks_and_escape_stops_the_answers(page):
     page.fill("#query textarea", "How do I sharpen a kitchen knife?")
     page.locator("#query textarea").press("Control+Enter")

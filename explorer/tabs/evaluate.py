@@ -43,7 +43,7 @@ def build(service: Service, status: gr.HTML) -> gr.CheckboxGroup:
                                        label=text.EVALUATE_PROMPTS, elem_id="evaluate-prompts")  # fmt: skip
             sets = gr.CheckboxGroup(list(text.SETS_CHOICES), value=["report"], label=text.SETS,
                                     info=text.SETS_INFO, elem_id="evaluate-sets")  # fmt: skip
-            upload = gr.File(label=text.UPLOAD, file_types=[".csv", ".tsv", ".jsonl"], height=110)
+            upload = gr.File(label=text.UPLOAD, file_types=[".csv", ".tsv", ".jsonl"], height=130)
             each = gr.Slider(5, most, value=min(50, most), step=5, label=text.EACH, elem_id="evaluate-each")
             cost = gr.HTML(cards.quiet(service.stage.text), elem_id="evaluate-cost")
             with gr.Row():

@@ -63,6 +63,7 @@ def sharing() -> Sharing:
         copy = gr.Button(text.COPY_LINK, size="sm", scale=0, min_width=110, elem_id="copy-link")
         words = gr.Checkbox(False, label=text.LINK_WORDS, container=False, scale=0, min_width=270,
                             elem_id="link-words")  # fmt: skip
+        gr.Button(text.LARGE_TYPE, size="sm", scale=0, min_width=110, elem_id="large-type")  # large_type.js
         link = gr.Textbox(visible=False, label=text.LINK_COPIED, interactive=False, max_lines=1, scale=3,
                           elem_id="link")  # fmt: skip
     note = gr.HTML(elem_id="link-note")
