@@ -126,7 +126,7 @@ def frontier(view: Frontier) -> go.Figure:
     figure.add_trace(
         go.Scatter(
             x=numbers(x[:, 0]), y=numbers(y[:, 0]), mode="markers+text", showlegend=False, cliponaxis=False,
-            text=[_text(_short(name, 24)) for name in view.prompts], textposition="top right",
+            text=_labels(view), textposition="top right",
             marker={"size": [15 if t else 11 for t in view.trained], "symbol": symbols, "color": DIRECTION},
             error_x=_whiskers(x), error_y=_whiskers(y),
             customdata=[wrapped(name) for name in view.prompts],
@@ -138,6 +138,19 @@ def frontier(view: Frontier) -> go.Figure:
     figure.update_xaxes(title="harmless queries refused (%)", range=[-1, most])
     figure.update_yaxes(title="harmful queries refused (%)", range=[-2, 104])
     return figure
+
+
+def _labels(view: Frontier) -> list[str]:
+    """What stands at each point: prompts with the same two rates share one place, and so one label."""
+    places = [
+        (harmful, harmless) for harmful, harmless in zip(view.harmful[:, 0], view.harmless[:, 0], strict=True)
+    ]
+    named = [_text(_short(name, 24)) for name in view.prompts]
+    together = {
+        place: ", ".join(name for name, other in zip(named, places, strict=True) if other == place)
+        for place in places
+    }
+    return [together.pop(place, "") for place in places]
 
 
 def _whiskers(rates: np.ndarray) -> dict:

@@ -13,7 +13,10 @@ HEAD = """<style>@media (max-width: 640px) {
   .gradio-container { padding: .4rem !important; width: 100vw !important; min-width: 0 !important; }
   .gradio-container .main { padding: .4rem !important; width: 100% !important; min-width: 0; }
   table.facts .meter:not(.wide) { display: none; }
-  .prose table.facts :is(th, td) { padding: .3rem .15rem; }
+  .prose table.facts :is(th, td) { padding: .3rem .12rem; }
+  #facts table.facts { font-size: .7rem; } #facts table.facts small { font-size: .66rem; }
+  #facts .verdict { font-size: .68rem; padding: .05rem .25rem; }
+  #facts table.facts tbody th { white-space: normal; overflow-wrap: anywhere; min-width: 4rem; }
 }
 /* For a projector: gradio's sizes are pixels, ours follow the root. */
 html:has(body.large-type) {

@@ -6,6 +6,7 @@ import json
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from conftest import pairs
 
@@ -13,7 +14,7 @@ from dro import evaluate
 from dro.errors import DataError
 from dro.prompts import resolve
 from dro.states import PrefixCache
-from explorer import evaluations
+from explorer import evaluations, figures, views
 from explorer.gpu import Bench
 from explorer.tabs.evaluate import _shows, chosen_sets, frontier_json
 from explorer.turns import Turns
@@ -93,6 +94,12 @@ def test_the_chart_has_a_point_for_each_prompt(bench, tiny, judged):
     assert trace["text"] == ["none", "short"] and trace["marker"]["symbol"] == ["octagon", "star"]
     one_class = run(bench, tiny, sets=(SET.of("harmful"),))
     assert frontier_json(one_class, set()) is None
+
+
+def test_prompts_with_the_same_rates_share_a_label():
+    harmful, harmless = np.array([[0.4] * 3, [0.6] * 3, [0.4] * 3]), np.zeros((3, 3))
+    view = views.Frontier(["default", "template", "<b>"], harmful, harmless, [False] * 3)
+    assert list(figures.frontier(view).data[0].text) == ["default, &lt;b&gt;", "template", ""]
 
 
 def test_a_stop_keeps_what_is_done(bench, tiny, monkeypatch):

@@ -61,7 +61,7 @@ def build(service: Service, status: gr.HTML) -> gr.CheckboxGroup:
             json = gr.DownloadButton("json", size="sm")
             page = gr.DownloadButton("html", size="sm")
         pair = gr.HTML(elem_id="pair")
-        with gr.Row():
+        with gr.Row(elem_id="evaluate-shown"):
             kind = gr.Radio(list(text.SHOW_CHOICES), value="all", label=text.SHOW, scale=4)
             reveal = gr.Checkbox(False, label=text.REVEAL_ANSWERS, scale=1, elem_id="reveal-evaluated")
         table = gr.HTML(elem_id="evaluated")
