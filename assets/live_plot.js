@@ -1,4 +1,5 @@
 // One plot: draws props.value (a figure's json) into the node that is there, at each change.
+// STAYS, defined before this script, is plotly's configuration that keeps pictures on this machine.
 // A figure may bring frames ({traces, data}), the number of the one it shows, and the milliseconds of a
 // glide: the event `frame` with another number (and other milliseconds) glides there, in the browser alone.
 const host = element.querySelector('.live-plot');
@@ -53,7 +54,7 @@ async function render() {
   delete figure.frames;
   if (!(at in frames)) at = figure.at ?? null;
   if (at in frames) frames[at].traces.forEach((trace, k) => Object.assign(figure.data[trace], frames[at].data[k]));
-  const config = {responsive: true, displaylogo: false, scrollZoom: false,
+  const config = {...STAYS, responsive: true, displaylogo: false, scrollZoom: false,
     modeBarButtonsToRemove: ['toImage', 'select2d', 'lasso2d', 'autoScale2d', 'hoverClosestCartesian', 'hoverCompareCartesian',
       'toggleSpikelines', 'zoom2d', 'pan2d', 'zoom3d', 'pan3d', 'orbitRotation', 'tableRotation',
       'hoverClosest3d', 'resetCameraLastSave3d']};
@@ -201,7 +202,7 @@ async function standAlone() {
   title.textContent = host.getAttribute('aria-label');
   return `<!doctype html><html lang='en'><meta charset='utf-8'><title>${title.innerHTML}</title>` +
     `<div id='plot' style='height:96vh'></div>${open}${script}${close}` +
-    `${open}const figure = ${figure}; Plotly.newPlot('plot', figure.data, figure.layout, {responsive: true});${close}</html>`;
+    `${open}const figure = ${figure}; Plotly.newPlot('plot', figure.data, figure.layout, ${JSON.stringify({...STAYS, responsive: true})});${close}</html>`;
 }
 
 function save(content, kind, filename) {

@@ -7,6 +7,7 @@ nothing is fetched from elsewhere and both sides have the same version.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import gradio as gr
@@ -15,7 +16,10 @@ import plotly
 from explorer import text
 
 PLOTLY_JS = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
-_SCRIPT = (Path(__file__).resolve().parent.parent / "assets" / "live_plot.js").read_text(encoding="utf-8")
+STAYS = {"showSendToCloud": False, "plotlyServerURL": ""}
+"""Plotly would offer to upload the picture, questions and all, to a service of its maker."""
+_SCRIPT = f"const STAYS = {json.dumps(STAYS)};\n"
+_SCRIPT += (Path(__file__).resolve().parent.parent / "assets" / "live_plot.js").read_text(encoding="utf-8")
 
 
 _KINDS = ("png", "svg", "html", "csv")

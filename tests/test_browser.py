@@ -98,6 +98,8 @@ def ask(page, query):
 def test_the_space_is_there_before_anyone_types(page):
     expect(page.locator("#space-plot .main-svg").first).to_be_visible(timeout=LOADING)
     assert page.locator("#space-plot .point").count() > 400
+    offered = page.locator("#space-plot .modebar-btn").evaluate_all("all => all.map(n => n.dataset.title)")
+    assert offered == ["Zoom in", "Zoom out", "Reset axes"], "nothing that takes the picture elsewhere"
     expect(page.locator("#prompts input:checked")).to_have_count(2)
     expect(page.locator(".caption").first).to_contain_text("of 1,200 anchors lie on its wrong side")
 

@@ -184,6 +184,7 @@ def test_one_question_is_compared_pinned_and_taken_away(page):
     assert b"<svg" in saved(page, "svg")[:200]
     alone = saved(page, "html").decode()
     assert alone.startswith("<!doctype html>") and "Plotly.newPlot" in alone and "src=" not in alone[:200]
+    assert '"showSendToCloud":false' in alone
     page.context.new_page()
     fresh = page.context.pages[-1]
     fresh.set_content(alone)

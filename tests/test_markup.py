@@ -97,6 +97,7 @@ def evaluated(tiny, space, monkeypatch):
 
 def test_the_exported_page_runs_nothing_of_it(evaluated):
     page = evaluate._html(evaluated, set())
+    assert '"showSendToCloud": false' in page  # plotly's own button would upload the chart
     _, _, after = page.partition("<h1>")
     assert "<img src=x" not in page and "<script>alert" not in page and "e.example'>" not in page
     assert "&lt;img src=x" in after

@@ -14,7 +14,7 @@ from dro.errors import DroError
 from explorer import cards, figures, text, views
 from explorer.evaluations import Evaluation, Row
 from explorer.events import QUICK
-from explorer.live_plot import live_plot
+from explorer.live_plot import STAYS, live_plot
 from explorer.messages import shown
 from explorer.service import Service
 
@@ -190,7 +190,7 @@ def _html(found: Evaluation, trained: set[str]) -> str:
     if picture is not None:
         import plotly.io
 
-        chart = plotly.io.from_json(picture).to_html(full_html=False, include_plotlyjs=True)
+        chart = plotly.io.from_json(picture).to_html(STAYS, full_html=False, include_plotlyjs=True)
     rows = [(r.query, r.label, r.answers, r.verdicts, r.others) for r in found.rows()]
     style = (
         "body{font:15px system-ui;margin:2rem auto;max-width:70rem}"
