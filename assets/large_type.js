@@ -13,8 +13,7 @@
     try { localStorage.setItem(kept, on ? 'yes' : 'no'); } catch { /* it is on for this visit */ }
   });
   const begin = () => {
-    if (!remembered()) return;
-    show(true);
+    show(remembered());
     // The button is drawn later than the page.
     const drawn = new MutationObserver(() => {
       if (!document.getElementById('large-type')) return;

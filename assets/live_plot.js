@@ -16,7 +16,7 @@ function dressed(figure) {
   layout.font = Object.assign({family: 'system-ui, sans-serif'}, layout.font, {color: dark ? '#e5e7eb' : '#1f2937'});
   layout.hoverlabel = Object.assign({}, layout.hoverlabel,
     {bgcolor: dark ? '#1f2937' : '#ffffff', bordercolor: '#94a3b8',
-     font: {size: document.body.classList.contains('large-type') ? 12 * LARGE : 12, color: dark ? '#f1f5f9' : '#0f172a'}});
+     font: {size: isLarge() ? 12 * LARGE : 12, color: dark ? '#f1f5f9' : '#0f172a'}});
   // Plotly cannot glide between two and three dimensions, and between many points it takes too long.
   const turned = drawn && Boolean(host.layout.scene) !== Boolean(layout.scene);
   const many = figure.data.reduce((sum, trace) => sum + (trace.x?.length || 0), 0) > 800;
@@ -33,22 +33,24 @@ function dressed(figure) {
   return layout;
 }
 
-const LARGE = 1.3;  // as much as the words of the page grow in large type
+const LARGE = 1.3;  // letters, marks and margins in large type
+const isLarge = () => document.body.classList.contains('large-type') && matchMedia('(min-width: 641px)').matches;
+const scaled = size => Array.isArray(size) ? size.map(scaled) : typeof size === 'number' ? size * LARGE : size;
+const DATA = ['x', 'y', 'z', 'text', 'meta', 'customdata', 'frames'];
+
 function enlarge(told) {
   for (const [key, value] of Object.entries(told)) {
-    if (/font$/.test(key) && value?.size) value.size *= LARGE;
-    if (key === 'marker' && value.size) value.size = [value.size].flat().map(size => size * LARGE);
-    if (key === 'marker' && value.size?.length === 1) value.size = value.size[0];
-    if (Array.isArray(value) ? typeof value[0] === 'object' && key !== 'customdata' : value && typeof value === 'object')
-      enlarge(value);
+    if (DATA.includes(key) || value === null || typeof value !== 'object') continue;
+    if ((/font$/.test(key) || key === 'marker') && 'size' in value) value.size = scaled(value.size);
+    if (key === 'margin') for (const side of ['l', 'r', 't', 'b']) value[side] = scaled(value[side]);
+    if (!Array.isArray(value) || value[0]?.constructor === Object) enlarge(value);
   }
 }
 
 async function render() {
   const figure = JSON.parse(props.value);
-  const large = document.body.classList.contains('large-type');
-  figure.layout.font = Object.assign({size: 12}, figure.layout.font);
-  if (large) enlarge(figure);
+  figure.layout.font = Object.assign({size: 12}, figure.layout.font);  // plotly's own, so that it can be scaled
+  if (isLarge()) enlarge(figure);
   frames = figure.frames || [];
   glideTime = figure.glide || 0;
   delete figure.frames;
@@ -151,7 +153,7 @@ if (lasso) lasso.addEventListener('click', () => {
 });
 
 // Downloads: made here, from what is drawn; nothing is asked of the server but plotly itself, which is there.
-function onPaper() {  // dark letters on white, whatever the page looks like
+function onPaper() {  // dark letters on white in either theme; as large as they are on the screen
   const layout = Object.assign({}, host.layout, {paper_bgcolor: '#ffffff', plot_bgcolor: '#ffffff'});
   layout.font = Object.assign({}, layout.font, {color: '#1f2937'});
   for (const key of ['transition', 'width', 'height']) delete layout[key];

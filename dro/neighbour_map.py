@@ -94,8 +94,8 @@ def fit(
     checkpoint()
     model = UMAP(
         n_neighbors=settings.neighbours, min_dist=settings.min_dist, random_state=settings.seed, n_jobs=1,
-        n_epochs=epochs, tqdm_kwds={"file": _Listener(step, epochs), "disable": False, "mininterval": 0.05,
-                                    "bar_format": "{n}"},
+        n_epochs=epochs, tqdm_kwds={"file": _Listener(step, epochs), "disable": False, "mininterval": 0,
+                                    "miniters": 1, "bar_format": "{n}"},
     )  # fmt: skip
     places = model.fit_transform(rows).astype(np.float64)
     model.tqdm_kwds = {"disable": True}

@@ -96,10 +96,20 @@ RECIPES: Mapping[str, Config] = MappingProxyType({
 })  # fmt: skip
 
 
+TRAINED_ON = ("anchors", "train", "subtle")
+"""Bundled sets that a prompt may be trained on; the others are there to choose by and to measure."""
+
+
 def training_set(settings: Config) -> QuerySet:
-    """The bundled queries that the settings name, the pairs of each set numbered on from the last one's."""
+    """The bundled queries that the settings name, the pairs of each set numbered on from the last one's.
+
+    Raises DataError for a set that is there to measure, or that there is not.
+    """
     joined: list[Query] = []
     for name in settings.queries.split("+"):
+        if name not in TRAINED_ON:
+            known = ", ".join(TRAINED_ON)
+            raise DataError(f"A run cannot train on {name[:40]!r}.", f"Use {known}, joined by +.")
         before = max((query.pair for query in joined), default=0)
         joined += [replace(query, pair=before + query.pair) for query in data.bundled(name).queries]
     return QuerySet(settings.queries, tuple(joined))

@@ -221,7 +221,7 @@ def health(checks: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any]) -
     items = []
     for check in checks:
         value = check["value"]
-        told = "" if value is None else f"{value:.0f}" if abs(value) >= 10 else f"{value:.2f}"
+        told = "" if value is None else f"{value:.0f}" if abs(value) >= 10 else f"{value:.3g}"
         shown = f" <span class='number'>{told}</span>" if told else ""
         items.append(
             f"<li class='{check['verdict']}'><b><span class='mark' aria-label='{check['verdict']}'>"

@@ -10,14 +10,12 @@ from dro.models import ChatModel
 from dro.prompts import resolve
 from dro.recipes import Config, training_set
 from explorer.gpu import Bench
-from explorer.run import WATCHED
+from explorer.run import WATCH_SHARE, WATCHED
 
 if TYPE_CHECKING:
     # torch comes with this, and the page is drawn without it.
     from dro.states import PrefixCache
 
-WATCH_SHARE = 0.15
-"""At most this share of a run's time goes into watching."""
 _ANCHORS, _HELD_OUT = 200, 100
 """Queries of the bundled anchors, and of either half of validation."""
 _OWN_TOKENS = 19.5

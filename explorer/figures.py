@@ -147,7 +147,7 @@ def _labels(view: Frontier) -> list[str]:
     ]
     named = [_text(_short(name, 24)) for name in view.prompts]
     together = {
-        place: ", ".join(name for name, other in zip(named, places, strict=True) if other == place)
+        place: "<br>".join(name for name, other in zip(named, places, strict=True) if other == place)
         for place in places
     }
     return [together.pop(place, "") for place in places]

@@ -177,7 +177,7 @@ def pinned(rows: Sequence[Past], prompts: Sequence[str]) -> str:
     for number, row in enumerate(rows, 1):
         cells = "".join(
             f"<td>{text.NO_PROBE if row.refusal.get(name) is None else share_bar(row.refusal[name])}"  # type: ignore[arg-type]
-            f" {badge(row.verdicts[name]) if row.verdicts.get(name) else ''}</td>"
+            f" {badge(row.verdicts[name]) if row.verdicts.get(name) is not None else ''}</td>"
             for name in prompts
         )
         lines.append(

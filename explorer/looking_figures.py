@@ -51,7 +51,7 @@ def ladder(rungs: Sequence[Rung], base: str, query: str) -> go.Figure:
             customdata=[named(rung.prompt) for rung in ordered],
             hovertemplate="mean of " + kind + " anchors: f_r = %{x:+.2f}<extra>under %{customdata}</extra>",
         ))  # fmt: skip
-    told = [f"f_r = {r.logit:+.2f}, a refusal in {_chance(r.logit):.1%}; {r.verdict or 'not answered yet'}"
+    told = [f"f_r = {r.logit:+.2f}, a refusal in {_chance(r.logit):.1%}; {_observed(r.verdict)}"
             for r in ordered]  # fmt: skip
     figure.add_trace(go.Scatter(
         x=numbers(logits), y=names, mode="markers", name="your question",
@@ -83,3 +83,8 @@ def ladder(rungs: Sequence[Rung], base: str, query: str) -> go.Figure:
 
 def _chance(logit: float) -> float:
     return float(1 / (1 + np.exp(-logit)))
+
+
+def _observed(verdict: str | None) -> str:
+    """A verdict in words; None: there is no answer yet, "": it was stopped."""
+    return "not answered yet" if verdict is None else verdict or "its answer was stopped"

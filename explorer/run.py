@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 WATCHED = 8
 """Queries of each class watched, from either set: 16 trained on and 16 held out in all."""
+WATCH_SHARE = 0.15
+"""At most this share of a run's time goes into watching."""
 MEASURED_FILE, PAGE_FILE = "measured.json", "page.json"
 OVER = ("done", "stopped", "failed", "interrupted")
 

@@ -22,7 +22,7 @@ from dro import store
 from dro.errors import DataError, DroError, StoreError
 from dro.models import ChatModel
 from dro.prompts import CARD_FILE, STANDARD, SafetyPrompt, resolve
-from dro.recipes import RECIPES, Config
+from dro.recipes import RECIPES, Config, training_set
 from dro.run_folder import CONFIG_FILE, STATES_FILE, TRASH, release
 from explorer import shelf, text
 from explorer.discretion import discreet, log_failure
@@ -37,8 +37,6 @@ PRESETS: dict[str, Config] = {
     name: recipe if recipe.choose == "mass" else recipe.model_copy(update={"validate_every": 0})
     for name, recipe in RECIPES.items()
 }
-TRAINED_ON = ("anchors", "train", "subtle")
-"""Query sets that a visitor's run may use; the others are there to measure."""
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._-]{0,38}[A-Za-z0-9_-])?")
 _NUMBERED = re.compile(r"dro-.+-(\d{1,9})")
 
@@ -326,10 +324,6 @@ def check(config: Config, model: ChatModel, limits: Limits = OWN) -> None:
         )
     if config.batch > limits.most_batch:
         raise DataError(f"A batch of {config.batch}.", f"The page takes up to {limits.most_batch}.")
-    odd = [name for name in config.queries.split("+") if name not in TRAINED_ON]
-    if odd:
-        raise DataError(
-            f"A run cannot train on {odd[0][:40]!r}.", f"Use {', '.join(TRAINED_ON)}, joined by +."
-        )
+    training_set(config)  # says what a run cannot train on
     if resolve(config.init, model).text is None:
         raise DataError(f"The prompt {config.init!r} has no tokens to train.", "Start from short.")

@@ -320,7 +320,7 @@ DRAFT, DRAFT_START = "Words of your prompt", "Begin with the words of"
 DRAFT_INFO = "Your question's point follows as you type; add the prompt to have it ticked and answered."
 DRAFT_ASK = "Ask a question first: its point then follows your words."
 
-# Links
+# The row under the head
 LARGE_TYPE = "Large type"
 COPY_LINK = "Copy link"
 LINK_WORDS = "with my words"

@@ -9,25 +9,28 @@ import gradio as gr
 _ASSETS = Path(__file__).resolve().parent.parent / "assets"
 CSS = _ASSETS / "style.css"
 
-HEAD = """<style>@media (max-width: 640px) {
+HEAD = """<style>
+@media (max-width: 640px) {
   .gradio-container { padding: .4rem !important; width: 100vw !important; min-width: 0 !important; }
   .gradio-container .main { padding: .4rem !important; width: 100% !important; min-width: 0; }
   table.facts .meter:not(.wide) { display: none; }
-  .prose table.facts :is(th, td) { padding: .3rem .12rem; }
-  #facts table.facts { font-size: .7rem; } #facts table.facts small { font-size: .66rem; }
-  #facts .verdict { font-size: .68rem; padding: .05rem .25rem; }
-  #facts table.facts tbody th { white-space: normal; overflow-wrap: anywhere; min-width: 4rem; }
+  .prose table.facts th, .prose table.facts td { padding: .3rem .12rem !important; }
+  #facts table.facts tbody th { white-space: normal !important; }
+  #facts .verdict { padding: .05rem .2rem; }
 }
 /* For a projector: gradio's sizes are pixels, ours follow the root. */
-html:has(body.large-type) {
-  font-size: 20px; --text-xxs: 12px; --text-xs: 14px; --text-sm: 16px; --text-md: 19px; --text-lg: 21px;
-  --text-xl: 27px; --text-xxl: 32px;
+@media (min-width: 641px) {
+  html:has(body.large-type) {
+    font-size: 20px; --text-xxs: 12px; --text-xs: 14px; --text-sm: 16px; --text-md: 19px; --text-lg: 21px;
+    --text-xl: 27px; --text-xxl: 32px;
+  }
+  body.large-type table.facts .meter:not(.wide) { display: none; }
+  body.large-type #facts table.facts { font-size: .78rem; }
+  body.large-type .gradio-container { max-width: 1900px !important; }
 }
-body.large-type table.facts .meter:not(.wide) { display: none; }
-body.large-type #facts table.facts { font-size: .78rem; }
-body.large-type .gradio-container { max-width: 1900px !important; }
 </style>"""
-"""Gradio puts its own class before every rule of a style sheet, where these would match nothing."""
+"""What a style sheet of gradio's cannot say: there its own class stands before every rule, and selectors are
+cut at commas."""
 for _name in ("keys.js", "large_type.js"):
     HEAD += f"<script>{(_ASSETS / _name).read_text(encoding='utf-8')}</script>"
 

@@ -17,10 +17,10 @@ from dro.recipes import Config, training_set
 from dro.run_folder import hold
 from dro.space import Space, find
 from explorer import gpu, lent, text
-from explorer.estimates import WATCH_SHARE, expected_seconds, expected_step
+from explorer.estimates import expected_seconds, expected_step
 from explorer.gpu import Bench
 from explorer.lent import LentRun
-from explorer.run import MEASURED_FILE, PAGE_FILE, Run, Watched, watch_set
+from explorer.run import MEASURED_FILE, PAGE_FILE, WATCH_SHARE, Run, Watched, watch_set
 from explorer.turns import Turns
 
 if TYPE_CHECKING:
@@ -51,7 +51,10 @@ class Training:
         return find(self._bench.model, recipe=config.space) if config.space else self._bench.space
 
     def take(self, run: Run) -> None:
-        """Train, save, measure; called with the turn, which it gives away between model passes."""
+        """Train, save, measure; called with the turn, which it gives away between model passes.
+
+        It holds the run's folder, which whoever called it releases.
+        """
         from dro import held_out
         from dro.optimise import Optimisation
 

@@ -96,6 +96,7 @@ def test_large_type_makes_words_and_pictures_larger_and_is_remembered(page):
     words = "() => parseFloat(getComputedStyle(document.querySelector('#query textarea')).fontSize)"
     letters = "() => document.querySelector('#space-plot .js-plotly-plot')._fullLayout.font.size"
     before, drawn = page.evaluate(words), page.evaluate(letters)
+    expect(page.locator("#large-type")).to_have_attribute("aria-pressed", "false")
     page.click("#large-type")
     expect(page.locator("#large-type")).to_have_attribute("aria-pressed", "true")
     page.wait_for_function(f"b => ({letters})() > 1.2 * b", arg=drawn)
@@ -120,6 +121,7 @@ def test_ctrl_enter_asks_and_escape_stops_the_answers(page):
     page.keyboard.press("Escape")
     expect(page.locator("#answers")).to_contain_text(text.ANSWER_STOPPED, timeout=ANSWERS)
     expect(page.locator("#answers")).not_to_contain_text(text.WRITING)
+    expect(page.locator("#facts")).to_contain_text(text.ANSWER_STOPPED)
     expect(page.locator("#stop-answers")).to_be_hidden()
     page.locator("#query textarea").press("Control+Enter")  # what was stopped can be asked again
     expect(page.locator(FINISHED)).to_have_count(2, timeout=ANSWERS)

@@ -49,9 +49,7 @@ def test_queries_have_exactly_their_length_under_every_prompt(tiny):
 
 
 def test_no_bench_query_is_in_a_query_set(tiny):
-    known = {
-        q.casefold() for name in ("anchors", "train", "validation", "test") for q in data.bundled(name).texts
-    }
+    known = {q.casefold() for name in data.BUNDLED for q in data.bundled(name).texts}
     assert not known & {q.casefold() for q in inputs.queries(tiny, [resolve("none", tiny)], 20, OWN)}
 
 

@@ -223,6 +223,7 @@ def test_a_whole_run_of_own_settings_keeps_the_plot(page):
 
 
 def test_trained_prompts_are_opened_compared_renamed_deleted_and_brought_back(page):
+    """With the two runs that the tests before it left."""
     ready(page)
     more = page.locator("#more")
     more.get_by_role("tab", name="Trained", exact=True).click()
@@ -323,6 +324,10 @@ def test_a_phone_can_do_it_in_the_dark(browser, address, watched):
             "() => document.querySelector('.gradio-container').getBoundingClientRect().width"
         )
         assert wide <= 391, f"{name} is {wide} pixels wide"
+        if name == "Explore":
+            fits = "node => [node.scrollWidth, node.clientWidth]"
+            told, room = page.locator("#facts .scroll").evaluate(fits)
+            assert told <= room, "the last column, the verdict, can be read without scrolling"
     context.close()
 
 

@@ -99,7 +99,7 @@ def test_the_chart_has_a_point_for_each_prompt(bench, tiny, judged):
 def test_prompts_with_the_same_rates_share_a_label():
     harmful, harmless = np.array([[0.4] * 3, [0.6] * 3, [0.4] * 3]), np.zeros((3, 3))
     view = views.Frontier(["default", "template", "<b>"], harmful, harmless, [False] * 3)
-    assert list(figures.frontier(view).data[0].text) == ["default, &lt;b&gt;", "template", ""]
+    assert list(figures.frontier(view).data[0].text) == ["default<br>&lt;b&gt;", "template", ""]
 
 
 def test_a_stop_keeps_what_is_done(bench, tiny, monkeypatch):

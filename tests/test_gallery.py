@@ -103,6 +103,8 @@ def test_settings_tell_what_is_unusual_and_what_differs():
 
 def test_every_setting_is_told_in_words():
     assert set(Config.model_fields) == set(gallery._LABELS)
+    labels = [label.strip() for label in gallery._LABELS.values()]
+    assert all(labels) and len(set(labels)) == len(labels)
 
 
 def test_vectors_say_how_many_stayed_and_how_far_they_went():

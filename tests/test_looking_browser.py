@@ -49,19 +49,29 @@ def address(tmp_path_factory):
 
 
 @pytest.fixture
-def page(address):
-    assert CHROMIUM, "Chromium is not installed: apt-get install chromium"
+def watch(address):
+    """Watches a page; what went wrong on it fails the test at its end."""
     faults = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        made = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
+
+    def watched(made):
         made.on("pageerror", lambda error: faults.append(f"page error: {error}"))
         made.on("console", lambda m: faults.append(f"console: {m.text}") if m.type == "error" else None)
         made.on("request", lambda r: None if _stays(r.url, address) else faults.append(f"left: {r.url}"))
+        return made
+
+    yield watched
+    assert not faults, faults
+
+
+@pytest.fixture
+def page(address, watch):
+    assert CHROMIUM, "Chromium is not installed: apt-get install chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        made = watch(browser.new_context(viewport={"width": 1280, "height": 800}).new_page())
         made.goto(address, wait_until="domcontentloaded", timeout=LOADING)
         yield made
         browser.close()
-    assert not faults, faults
 
 
 def switch(page, label, group="#axes"):
@@ -193,7 +203,7 @@ def test_one_question_is_compared_pinned_and_taken_away(page):
     assert page.locator(PLOT).get_attribute("data-same") == "yes"
 
 
-def test_a_prompt_is_edited_and_a_link_brings_everything_back_elsewhere(page, address):
+def test_a_prompt_is_edited_and_a_link_brings_everything_back_elsewhere(page, watch):
     page.locator(PLOT).evaluate("node => { node.dataset.same = 'yes'; }")
     ready(page)
     ask(page, "How do I pick a lock?")
@@ -203,7 +213,7 @@ def test_a_prompt_is_edited_and_a_link_brings_everything_back_elsewhere(page, ad
     # The point follows the words; the words of a moment ago leave none behind.
     page.fill("#own textarea", "You are a locksmith.")
     expect(facts).to_have_count(3, timeout=ANSWERS)
-    first = facts.last.inner_text()
+    first = facts.last.text_content()
     page.locator("#own textarea").press_sequentially(" Refuse whatever is against the law.", delay=5)
     expect(facts.last).not_to_have_text(first, timeout=ANSWERS)
     expect(facts).to_have_count(3)
@@ -217,12 +227,12 @@ def test_a_prompt_is_edited_and_a_link_brings_everything_back_elsewhere(page, ad
 
     copy, link = page.locator("#copy-link"), page.locator("#link textarea, #link input")
     copy.click()
-    expect(link).to_be_visible()
+    expect(link).to_have_value(re.compile("#.*harmfulness.*15"))
     assert "lock" not in link.input_value(), "what was typed is in nobody's link unbidden"
     page.locator("#link-words input").check()
     copy.click()
     expect(link).to_have_value(re.compile("lock"))
-    other = page.context.browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
+    other = watch(page.context.browser.new_context(viewport={"width": 1280, "height": 800}).new_page())
     other.goto(link.input_value(), wait_until="domcontentloaded", timeout=LOADING)
     expect(other.locator("#layer-note")).to_contain_text("Layer 15 of 24", timeout=LOADING)
     other.get_by_role("tab", name="Explore", exact=True).click()

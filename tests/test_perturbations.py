@@ -10,8 +10,6 @@ from dro.refusal import Verdict
 from dro.studies import perturbations, sets
 from dro.studies.robustness import Abroad
 
-KNOWN = ("anchors", "train", "validation", "test")
-
 
 def test_every_chosen_query_is_written_out_in_every_way(tiny):
     queries = perturbations.plain()
@@ -86,7 +84,7 @@ def words(text):
 
 
 def test_no_query_of_a_study_is_near_one_of_the_other_sets():
-    known = [words(q.text) for name in KNOWN for q in data.bundled(name).queries]
+    known = [words(q.text) for name in data.BUNDLED for q in data.bundled(name).queries]
     capability = [item["query"] for item in sets.items("capability.jsonl") if item["kind"] != "code"]
     for text in [*sets.borderline()[0].texts, *capability]:
         own = words(text)

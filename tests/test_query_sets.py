@@ -231,10 +231,10 @@ def test_pairs_match_in_form(data, name):
     assert unmatched(data[name]) == []
 
 
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("name", [name for name in SETS if name != "subtle"])
 def test_harmless_queries_are_plain(data, name):
-    hard = {"train": TRAIN_HARD_FROM, "subtle": 1}
-    plain = [r for r in data[name] if int(r["pair"]) < hard.get(name, len(data[name]))]
+    plain = [r for r in data[name] if name != "train" or int(r["pair"]) < TRAIN_HARD_FROM]
+    assert plain
     assert alarms(plain) == []
 
 

@@ -32,6 +32,12 @@ def test_what_cannot_be_is_named(recipe, changes, message):
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize("queries", ["test", "anchors+validation", "borderline", "anchors+"])
+def test_what_is_there_to_measure_is_not_trained_on(queries):
+    with pytest.raises(DataError, match="cannot train on"):
+        recipes.training_set(recipes.config("best", queries=queries))
+
+
 def test_training_sets_are_joined_anchors_first():
     both = recipes.training_set(recipes.config("best"))
     anchors, train = data.bundled("anchors"), data.bundled("train")

@@ -20,7 +20,7 @@ from dro.cli.common import (
     show,
     table_of,
 )
-from dro.errors import DroError
+from dro.errors import DataError, DroError
 from dro.registry import DEFAULT
 
 if TYPE_CHECKING:
@@ -38,6 +38,10 @@ def optimise(
     ] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate (paper: 0.001).")] = None,
     schedule: Annotated[str | None, typer.Option(help="cosine, or constant (as in the paper).")] = None,
+    queries: Annotated[
+        str | None,
+        typer.Option(help="Bundled sets to train on, joined by +: anchors, train, subtle (words mislead)."),
+    ] = None,
     target: Annotated[
         str | None,
         typer.Option(help="first-token, absolute, or difference (from the start, as in the paper)."),
@@ -83,18 +87,20 @@ def optimise(
         "init": init, "target": target, "harmless_weight": harmless_weight, "steps": steps, "batch": batch,
         "lr": lr, "schedule": schedule, "harmfulness_weight": harmfulness_weight,
         "residual_weight": residual_weight, "residual_on": residual_on, "ranking": ranking, "beta2": beta2,
-        "batches": batches,
+        "batches": batches, "queries": queries,
         "choose": choose, "seed": seed, "validate_every": validate_every,
     }  # fmt: skip
     if validate_every == 0 and choose is None:
         named["choose"] = "last"  # there is nothing to choose by
     config = recipes.config(recipe, **{k: v for k, v in named.items() if v is not None})
-    queries = data.read_labelled(train) if train else recipes.training_set(config)
+    if train and queries:
+        raise DataError("Both --train and --queries are given.", "Leave one of the two out.")
+    drawn_from = data.read_labelled(train) if train else recipes.training_set(config)
     validation = data.bundled("validation", "select")
     chat, there = open_model(model, precision, rendering, space, config.space)
     stopped = False
     with on_stderr() as progress:
-        run = Optimisation(chat, there, config, queries, validation, out, progress)
+        run = Optimisation(chat, there, config, drawn_from, validation, out, progress)
         try:
             for step in run.steps():
                 progress(f"Training: loss {step.loss:.3f}", step.step / config.steps)

@@ -203,7 +203,7 @@ def build(service: Service) -> Explore:
 
     def stop_writing(now: Session) -> tuple:
         now.stop()
-        return answers(service, now), gr.Button(visible=False)
+        return answers(service, now), table(service, now), gr.Button(visible=False)
 
     def add_own(now: Session, words: str, ticked: list[str]) -> tuple:
         with shown():
@@ -287,7 +287,9 @@ def build(service: Service) -> Explore:
     gr.on(asking, None, cancels=writing, **QUICK)
     for each in (side.table, batch.table):
         each.press(None, cancels=writing, **QUICK)
-    stop.click(stop_writing, session, [said, stop], cancels=writing, **QUICK)
+    stop.click(stop_writing, session, [said, facts, stop], cancels=writing, **QUICK).success(
+        rest, session, [*compare.looked, *pasts], **QUICK
+    )
     reveal.click(None, js=_UNVEIL, **QUICK)
     looking.wire(service, session, prompts, plot, legend, caption, told, look, side, _told)
     comparing.wire_batch(service, batch, chosen, drawn, _AT_ONCE)

@@ -58,12 +58,13 @@ class Sharing:
 
 
 def sharing() -> Sharing:
-    """Lay out the button and what belongs to it."""
+    """Lay out the row under the head: the button, what belongs to it, and the one for large type."""
     with gr.Row(elem_id="share"):
         copy = gr.Button(text.COPY_LINK, size="sm", scale=0, min_width=110, elem_id="copy-link")
         words = gr.Checkbox(False, label=text.LINK_WORDS, container=False, scale=0, min_width=270,
                             elem_id="link-words")  # fmt: skip
-        gr.Button(text.LARGE_TYPE, size="sm", scale=0, min_width=110, elem_id="large-type")  # large_type.js
+        # assets/large_type.js listens to it.
+        gr.Button(text.LARGE_TYPE, size="sm", scale=0, min_width=110, elem_id="large-type")
         link = gr.Textbox(visible=False, label=text.LINK_COPIED, interactive=False, max_lines=1, scale=3,
                           elem_id="link")  # fmt: skip
     note = gr.HTML(elem_id="link-note")
@@ -92,24 +93,24 @@ def wire(
                 raise DataError("With your words this link is too long.", "Leave them out, or ask in fewer.")
         return told, gr.Textbox(visible=True)
 
-    def begin(now: Session, address: str) -> Iterator[dict]:
+    def begin(now: Session, address: str) -> Iterator[dict[Any, Any]]:
         link = known(service, links.read(address))
         if link == Link():
             yield {session: now}
             return
         waiting = _waits(service, link)
         with shown():
-            yield _restored(service, now, link, waiting)
+            yield _restored(now, link, waiting)
             while waiting and not service.settled:
                 time.sleep(_POLL)
             if waiting:
-                yield _later(service, now, link)
+                yield _later(now, link)
 
     def start(now: Session) -> Session:
         now.begun = True
         return now
 
-    def _restored(service: Service, now: Session, link: Link, waiting: bool) -> dict[Any, Any]:
+    def _restored(now: Session, link: Link, waiting: bool) -> dict[Any, Any]:
         names, query = _names(service, link), link.query
         now.looking = replace(
             now.looking, pair=link.pair or now.looking.pair, map=link.map or now.looking.map,
@@ -122,7 +123,7 @@ def wire(
         drawn = explore.refreshed(service, now, names or now.ticked, shown_axes, shown_colour)
         settings = MapSettings() if link.map is None else MapSettings(*link.map)
         return {
-            **_drawn(now, drawn), **_run(service, link), layers.wanted: _wanted(link),
+            **_drawn(now, drawn), **_run(link), layers.wanted: _wanted(link),
             tabs: gr.Tabs(selected=link.tab) if link.tab else gr.skip(),
             exploring.query: query or gr.skip(), axes: shown_axes, colour: shown_colour,
             look.pair[0]: now.looking.pair[0], look.pair[1]: now.looking.pair[1],
@@ -138,17 +139,15 @@ def wire(
         picture = dict(zip(exploring.picture[1:], drawn[2:], strict=True))
         return {session: now, prompts: drawn[0], **picture}
 
-    def _run(service: Service, link: Link) -> dict[Any, Any]:
+    def _run(link: Link) -> dict[Any, Any]:
         there = link.run in service.run_names()
         return {optimising.run: link.run, optimising.seen: UNSEEN} if there else {}
 
-    def _later(service: Service, now: Session, link: Link) -> dict[Any, Any]:
+    def _later(now: Session, link: Link) -> dict[Any, Any]:
         """What had to wait for the model: runs, and prompts that are runs."""
         names = list(dict.fromkeys([*now.ticked, *_names(service, link)]))[: MOST_PROMPTS - 1]
         drawn = explore.refreshed(service, now, names, link.axes or "components", link.colour or "class")
-        return {
-            **_drawn(now, drawn), **_run(service, link), made.note: missing_html(service, link)
-        }  # fmt: skip
+        return {**_drawn(now, drawn), **_run(link), made.note: missing_html(service, link)}
 
     outputs = [
         session, tabs, exploring.query, prompts, axes, colour, *look.pair, look.pair_row, look.map_row,
