@@ -157,7 +157,7 @@ def rates(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def region(told: Mapping[str, Any]) -> str:
     """What the probe that a run was trained on is worth on the run's own held-out states."""
-    auc = "is not defined" if told["auc"] is None else f"is {told['auc']:.2f}"
+    auc = "is not defined" if told["auc"] is None else f"is {told['auc']:.3f}"
     return (
         "<p class='caption'>The refusal score was trained on, so only the answers count as evidence. Held "
         f"against them, its AUC {auc}; it predicts {told['predicted']:.0%} refusals where "

@@ -16,6 +16,7 @@ HEAD = """<style>
   table.facts .meter:not(.wide) { display: none; }
   .prose table.facts th, .prose table.facts td { padding: .3rem .12rem !important; }
   #facts table.facts tbody th { white-space: normal !important; }
+  .prose table.facts thead th { font-size: .7rem !important; }
   #facts .verdict { padding: .05rem .2rem; }
 }
 /* For a projector: gradio's sizes are pixels, ours follow the root. */

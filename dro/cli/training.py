@@ -145,11 +145,11 @@ def print_held_out(found: HeldOut) -> None:
 
     Console().print(rates_table(found.rates, "held-out queries"), markup=False)
     told = found.region
-    auc = "not defined" if told.auc is None else f"{told.auc:.2f}"
+    auc = "not defined" if told.auc is None else f"{told.auc:.3f}"
     print(
         f"The probe it was trained on, held against these answers: AUC {auc}, predicts "
         f"{told.predicted:.0%} refusals where {told.observed:.0%} were seen (calibration error "
         f"{told.calibration_error:.2f}).\nIts states lie at {told.inside:.1f} times the anchors' distance "
         f"within V and {told.outside:.1f} times their squared distance from V; {told.beyond:.0%} are farther "
-        f"out than any anchor. Refitted with them, the direction has cosine {told.refitted_cosine:.2f}."
+        f"out than any anchor. Refitted with them, the direction has cosine {told.refitted_cosine:.3f}."
     )
