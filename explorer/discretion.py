@@ -25,9 +25,9 @@ def discreet(told: str) -> str:
 
 def log_failure(what: str, error: BaseException) -> None:
     """Log where something unforeseen happened. What an error says of itself may hold what a visitor
-    typed, so it is left out unless DRO_LOG_QUERIES is set."""
+    typed, so it is left out unless DRO_LOG_QUERIES is 1."""
     logger = logging.getLogger("explorer")
-    if os.environ.get("DRO_LOG_QUERIES"):
+    if os.environ.get("DRO_LOG_QUERIES") == "1":
         logger.error("%s", what, exc_info=error)
         return
     frames = "".join(traceback.format_tb(error.__traceback__))
