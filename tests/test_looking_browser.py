@@ -227,7 +227,7 @@ def test_a_prompt_is_edited_and_a_link_brings_everything_back_elsewhere(page, wa
 
     copy, link = page.locator("#copy-link"), page.locator("#link textarea, #link input")
     copy.click()
-    expect(link).to_have_value(re.compile("#.*harmfulness.*15"))
+    expect(link).to_have_value(re.compile("#.*view=probes.*layer=15"))
     assert "lock" not in link.input_value(), "what was typed is in nobody's link unbidden"
     page.locator("#link-words input").check()
     copy.click()
