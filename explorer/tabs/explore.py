@@ -287,9 +287,11 @@ def build(service: Service) -> Explore:
     gr.on(asking, None, cancels=writing, **QUICK)
     for each in (side.table, batch.table):
         each.press(None, cancels=writing, **QUICK)
+    # Drawn once more when it is over: a word that was on its way may arrive after the first drawing.
     stop.click(stop_writing, session, [said, facts, stop], cancels=writing, **QUICK).success(
-        rest, session, [*compare.looked, *pasts], **QUICK
-    )
+        lambda now: (answers(service, now), table(service, now), *rest(now)),
+        session, [said, facts, *compare.looked, *pasts], **QUICK
+    )  # fmt: skip
     reveal.click(None, js=_UNVEIL, **QUICK)
     looking.wire(service, session, prompts, plot, legend, caption, told, look, side, _told)
     comparing.wire_batch(service, batch, chosen, drawn, _AT_ONCE)
