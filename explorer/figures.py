@@ -142,9 +142,7 @@ def frontier(view: Frontier) -> go.Figure:
 
 def _labels(view: Frontier) -> list[str]:
     """What stands at each point: prompts with the same two rates share one place, and so one label."""
-    places = [
-        (harmful, harmless) for harmful, harmless in zip(view.harmful[:, 0], view.harmless[:, 0], strict=True)
-    ]
+    places = list(zip(view.harmful[:, 0], view.harmless[:, 0], strict=True))
     named = [_text(_short(name, 24)) for name in view.prompts]
     together = {
         place: "<br>".join(name for name, other in zip(named, places, strict=True) if other == place)

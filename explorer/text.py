@@ -98,7 +98,7 @@ SETS_CHOICES = (
     ("test: 150 harmful, 150 harmless", "test"),
     ("validation, the reporting half: 50 + 50", "report"),
 )
-SETS_INFO = "No prompt is trained on them, and no setting is chosen by them."
+SETS_INFO = "No prompt is trained on them."
 UPLOAD = "A set of your own: csv or jsonl with the columns query and class (harmful, harmless)"
 EACH = "Queries of each class"
 EVALUATE = "Evaluate"
