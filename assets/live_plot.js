@@ -3,6 +3,7 @@
 // A figure may bring frames ({traces, data}), the number of the one it shows, and the milliseconds of a
 // glide: the event `frame` with another number (and other milliseconds) glides there, in the browser alone.
 const host = element.querySelector('.live-plot');
+const height = parseFloat(host.style.height);
 const lasso = element.querySelector('button.lasso');
 let mode = null;  // what a drag does where a visitor chose it; null: what the figure says
 const still = window.matchMedia('(prefers-reduced-motion: reduce)');
@@ -51,6 +52,7 @@ async function render() {
   const figure = JSON.parse(props.value);
   figure.layout.font = Object.assign({size: 12}, figure.layout.font);  // plotly's own, so that it can be scaled
   if (isLarge()) enlarge(figure);
+  host.style.height = `${height * (isLarge() ? LARGE : 1)}px`;
   frames = figure.frames || [];
   glideTime = figure.glide || 0;
   delete figure.frames;
