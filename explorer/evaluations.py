@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import secrets
 import tempfile
 import threading
 import time
@@ -22,12 +23,16 @@ from explorer import gpu, lent, text
 from explorer.discretion import discreet, log_failure
 from explorer.estimates import answer_seconds
 from explorer.gpu import Bench
-from explorer.limits import OWN
+from explorer.limits import OWN, Limits
 from explorer.turns import Turns, Visitor
 
 if TYPE_CHECKING:
     # torch comes with these, and the page is drawn without it.
     from dro.evaluate import Rate, Said
+
+
+KEPT = 16
+"""Evaluations kept in memory."""
 
 
 class _Cancelled(Exception):  # noqa: N818 - nothing went wrong
@@ -206,3 +211,38 @@ def _one(
     made.said += list(zip(report.said, others, strict=True))
     made.rates += report.rates
     made.version += 1
+
+
+class Evaluations:
+    """The evaluations of a server: few at once, few of one visitor, the last ones kept to be read."""
+
+    def __init__(self, turns: Turns, limits: Limits) -> None:
+        self._turns, self._limits = turns, limits
+        self._made: dict[str, Evaluation] = {}
+
+    @property
+    def going(self) -> list[Evaluation]:
+        """Those under way."""
+        return [each for each in self._made.values() if not each.over]
+
+    def start(
+        self, bench: Bench, prompts: Sequence[SafetyPrompt], sets: Sequence[QuerySet], visitor: Visitor
+    ) -> str:
+        """Begin one in the background and give its name, which nobody can guess; DataError where too many
+        are under way, or where there is too much or nothing to do."""
+        limits, going = self._limits, self.going
+        if len(going) >= limits.evaluations:
+            raise DataError(f"{len(going)} evaluations are under way.", "Wait for one to end.")
+        if sum(each.visitor == visitor for each in going) >= limits.evaluations_each:
+            raise DataError("An evaluation of yours is under way.", "Stop it first, or wait for its end.")
+        made = start(bench, self._turns, prompts, sets, limits.most_queries, visitor)
+        name = secrets.token_hex(8)
+        self._made[name] = made
+        for old in list(self._made)[:-KEPT]:
+            if self._made[old].over:
+                del self._made[old]
+        return name
+
+    def get(self, name: str) -> Evaluation | None:
+        """An evaluation by its name; None where it is not kept any more."""
+        return self._made.get(name) if isinstance(name, str) else None

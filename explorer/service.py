@@ -23,12 +23,13 @@ from dro.refusal import PHRASES, judge
 from dro.space import Point, Space
 from explorer import gpu, lent, text, views
 from explorer.desk import Desk, Ticket, waiting_text
-from explorer.evaluations import Evaluation, expected_seconds, start
+from explorer.evaluations import Evaluation, Evaluations, expected_seconds
 from explorer.limits import OWN, Limits
 from explorer.loading import Loaded, Loading, Stage
 from explorer.maps import MapJob, Maps
 from explorer.model_work import ModelWork, OpeningsWork
 from explorer.packages import package
+from explorer.requested import few, own_lengths, public, whole
 from explorer.run import Run
 from explorer.runs import PRESETS, Runs
 from explorer.turns import Turns, Visitor
@@ -37,11 +38,8 @@ if TYPE_CHECKING:
     # torch comes with this, and the page is drawn without it.
     from dro.vectors import Vector
 
-MOST_PROMPTS, MOST_PROMPT_CHARACTERS = 12, 4000
-MOST_TOKENS = 1024
-"""Longest query with its prompt: attention on the CPU takes memory with the square of it."""
-KEPT_EVALUATIONS, KEPT_VECTORS = 16, 16
-"""Kept in memory."""
+KEPT_VECTORS = 16
+"""Prompts whose vectors' descriptions are kept in memory."""
 BASE = "none"
 """Shifts are told against this condition."""
 
@@ -68,7 +66,7 @@ class Service:
         self._followers = threading.Semaphore(limits.followers)
         self._preview = self._loading.preview(model, precision)
         self._preview_layers = self._loading.preview_layers(self._preview, precision)
-        self._evaluations: dict[str, Evaluation] = {}
+        self._evaluations = Evaluations(self._turns, limits)
         self._packages: dict[tuple[Path, int], Path] = {}
         self._vectors: dict[str, list[Vector]] = {}
 
@@ -84,7 +82,7 @@ class Service:
             raise DataError("No model is named.", "Pick one, or type a hub id or a folder.")
         if model.strip() != self._wanted[0]:
             self.limits.check_model(model.strip())
-        if any(not each.over for each in self._evaluations.values()):
+        if self._evaluations.going:
             raise DataError(
                 "An evaluation is in progress on this model.", "Stop it first, or wait for its end."
             )
@@ -237,7 +235,7 @@ class Service:
     def ask(self, query: str, prompts: Sequence[str], max_tokens: int) -> Ticket:
         """Put a query into the line to be answered; its `told` become (answer, ended)."""
         check_query(query)
-        most = min(_whole("max_tokens", max_tokens, 1, 2**31), self.limits.answer_tokens)
+        most = min(whole("max_tokens", max_tokens, 1, 2**31), self.limits.answer_tokens)
         return self._desk.join(self._ticket(self._need(), query, prompts, most))
 
     def wait(self, ticket: Ticket) -> None:
@@ -288,7 +286,7 @@ class Service:
     def check(self, query: str, prompts: Sequence[str]) -> None:
         """Raise what is wrong with a query and its prompts before anything waits for the model."""
         check_query(query)
-        for name in _few(prompts):
+        for name in few(prompts):
             self.check_prompt(name)
 
     def check_prompt(self, name: str) -> None:
@@ -302,8 +300,8 @@ class Service:
     ) -> dict[str, str]:
         """What the model says: the same json as `python -m dro answer --json`."""
         check_query(query)
-        most = min(_whole("max_tokens", max_tokens, 1, 2**31), self.limits.answer_tokens)
-        chosen_seed = None if seed is None else _whole("seed", seed, 0, 2**63 - 1)
+        most = min(whole("max_tokens", max_tokens, 1, 2**31), self.limits.answer_tokens)
+        chosen_seed = None if seed is None else whole("seed", seed, 0, 2**63 - 1)
         ticket = self._ticket(self._need(), query, [prompt], most, chosen_seed)
         self.wait(self._desk.join(ticket))
         said = ticket.told[0][0].strip()
@@ -321,7 +319,7 @@ class Service:
         Yields (text so far, verdict or None while it is being written) in the order of prompts.
         """
         check_query(query)
-        most = min(_whole("max_tokens", max_tokens, 1, 2**31), self.limits.answer_tokens)
+        most = min(whole("max_tokens", max_tokens, 1, 2**31), self.limits.answer_tokens)
         ticket = self._ticket(self._need(), query, prompts, most)
         ticket.wanted = current
         for _ in self._desk.follow(self._desk.join(ticket)):
@@ -350,13 +348,13 @@ class Service:
         if runs is None:
             return None
         self._with_space().space.need_refusal()  # type: ignore[union-attr]
-        _public(config.init, runs)
+        public(config.init, runs)
         return runs.expect(config)
 
     def start_run(self, config: Config, preset: str) -> tuple[Run, str]:
         """Queue a run; gives it and the key that stops it ("" where anybody may)."""
         self._with_space().space.need_refusal()  # type: ignore[union-attr]
-        _public(config.init, self._runs_needed())
+        public(config.init, self._runs_needed())
         key = secrets.token_urlsafe(12) if self.limits.owned else ""
         return self._runs_needed().start(config, preset, self._visitor(), key), key
 
@@ -476,23 +474,12 @@ class Service:
         """Begin to evaluate prompts in the background; gives the evaluation's name."""
         loaded = self._with_space()
         assert loaded.runs is not None
-        chosen = [self._resolve(name, loaded) for name in _few(prompts)]
-        going, visitor = [each for each in self._evaluations.values() if not each.over], self._visitor()
-        if len(going) >= self.limits.evaluations:
-            raise DataError(f"{len(going)} evaluations are under way.", "Wait for one to end.")
-        if sum(each.visitor == visitor for each in going) >= self.limits.evaluations_each:
-            raise DataError("An evaluation of yours is under way.", "Stop it first, or wait for its end.")
-        made = start(loaded.runs.bench, self._turns, chosen, sets, self.limits.most_queries, visitor)
-        name = secrets.token_hex(8)
-        self._evaluations[name] = made
-        for old in list(self._evaluations)[:-KEPT_EVALUATIONS]:
-            if self._evaluations[old].over:
-                del self._evaluations[old]
-        return name
+        chosen = [self._resolve(name, loaded) for name in few(prompts)]
+        return self._evaluations.start(loaded.runs.bench, chosen, sets, self._visitor())
 
     def evaluation(self, name: str) -> Evaluation | None:
         """An evaluation by its name; None where it is not kept any more."""
-        return self._evaluations.get(name) if isinstance(name, str) else None
+        return self._evaluations.get(name)
 
     # Inside ------------------------------------------------------------------------------------------
 
@@ -520,26 +507,11 @@ class Service:
     def _ticket(
         self, loaded: Loaded, query: str, prompts: Sequence[str], longest: int = 0, seed: int | None = None
     ) -> Ticket:
-        chosen = [self._resolve(name, loaded) for name in _few(prompts)]
-        lengths = self._lengths(loaded, chosen, query)
+        chosen = [self._resolve(name, loaded) for name in few(prompts)]
+        lengths = own_lengths(loaded.model, chosen, query)
         if self._work is None or self._work.loaded is not loaded:
             self._work = ModelWork(loaded, self._check_same)
         return Ticket(self._work, self._visitor(), query, chosen, lengths, longest, seed)
-
-    def _lengths(self, loaded: Loaded, prompts: Sequence[SafetyPrompt], query: str) -> list[int]:
-        """The query's own tokens under each prompt; DataError where there are too many with the prompt's."""
-        from dro.states import own_ids, prefix_ids
-
-        found = []
-        for prompt in prompts:
-            found.append(len(own_ids(loaded.model, prompt, [query])[0]))
-            length = len(prefix_ids(loaded.model, prompt)) + found[-1]
-            if length > MOST_TOKENS:
-                raise DataError(
-                    f"The query and its prompt have {length:,} tokens; the page takes up to {MOST_TOKENS:,}.",
-                    "Shorten them, or use the command line.",
-                )
-        return found
 
     def _with_space(self) -> Loaded:
         loaded = self._need()
@@ -559,7 +531,7 @@ class Service:
     def _resolve(self, name: str, loaded: Loaded) -> SafetyPrompt:
         if loaded.runs and isinstance(name, str) and name in loaded.runs.usable():
             return loaded.runs.prompt(name)
-        return resolve(_public(name, loaded.runs), loaded.model)
+        return resolve(public(name, loaded.runs), loaded.model)
 
 
 def health_of(space: Space) -> list[dict[str, Any]]:
@@ -570,33 +542,3 @@ def health_of(space: Space) -> list[dict[str, Any]]:
 def provenance_of(space: Space) -> dict[str, Any]:
     """Where the space comes from."""
     return {"name": space.name, **dict(space.provenance)}
-
-
-def _whole(name: str, value: object, low: int, high: int) -> int:
-    """A whole number as a program may send it, or a DataError that names it."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value // 1:
-        raise DataError(f"{name} is {str(value)[:40]!r}.", "Send a whole number.")
-    if not low <= value <= high:
-        raise DataError(f"{name} is {str(value)[:40]}.", f"Choose {low} or more, at most {high}.")
-    return int(value)
-
-
-def _few(prompts: Sequence[str]) -> Sequence[str]:
-    if not isinstance(prompts, (list, tuple)) or not 1 <= len(prompts) <= MOST_PROMPTS:
-        raise DataError("No prompt is chosen, or too many.", f"Tick 1 to {MOST_PROMPTS} safety prompts.")
-    return prompts
-
-
-def _public(name: object, runs: Runs | None) -> str:
-    """A prompt's name as a visitor may give it: no paths, which only the command line reads."""
-    if isinstance(name, str) and len(name) <= MOST_PROMPT_CHARACTERS:
-        if name in STANDARD or name.startswith(("template+", "text:")):
-            return name
-        if runs and name in runs.usable():
-            raise DataError(f"{name} is a trained prompt.", "Start from a prompt that is text.")
-        if runs and name in runs.names():
-            raise DataError(f"{name} has no prompt yet.", "Wait until it is saved, or train it anew.")
-    raise DataError(
-        f"There is no prompt {str(name)[:80]!r}.",
-        f"Use {', '.join(STANDARD)}, the name of a run, or text: and your own words.",
-    )

@@ -125,6 +125,15 @@ def test_ablations_end_in_a_page_with_table_figure_and_command(context, tmp_path
     assert "answer" not in kept["result"]
 
 
+def test_a_full_study_has_a_page_of_its_own_beside_the_small_one(context, tmp_path):
+    small = study("ablations", context, tmp_path, "start")
+    full = study("ablations", replace(context, full=True), tmp_path, "start")
+    assert small.page.name == "ablations.md" and full.page.name == "ablations-full.md"
+    assert "(ablations-full.svg)" in full.page.read_text()
+    assert (tmp_path / "out" / "ablations-full.svg").exists()
+    assert "(ablations.svg)" in small.page.read_text()
+
+
 def test_without_l_r_trains_otherwise(context, tmp_path):
     found = study("ablations", context, tmp_path, "full-s42", "without-l-r-s42").done
     first, second = (found[name].result["training"]["first_loss"] for name in found)

@@ -75,7 +75,8 @@ def named(name: str) -> Study:
 
 
 def run(name: str, context: Context, out: Path, command: str, only: Sequence[str] = ()) -> Outcome:
-    """Measure a study's missing cells into OUT/raw/NAME and write OUT/NAME.md from all that are finished.
+    """Measure a study's missing cells into OUT/raw/NAME and write OUT/NAME.md from all that are finished
+    (OUT/NAME-full.md with the recipes' own steps and batch).
 
     Raises
     ------
@@ -83,7 +84,7 @@ def run(name: str, context: Context, out: Path, command: str, only: Sequence[str
     """
     study = named(name)
     grid = study.grid(context)
-    ground = Ground(name, out / "raw" / name, context.provenance, command)
+    ground = Ground(name, out / "raw" / name, context.provenance, command, context.full)
     done = cells.run(ground, grid, only, context.progress)
     path = report.write(study.page(context, done), ground, done, len(grid), out)
     return Outcome(done, len(grid), path, ground)

@@ -107,7 +107,8 @@ def page(context: Context, done: Results) -> Page:
     return Page(
         TITLE,
         "80 safe queries that sound alarming (harmless) and 80 harmful ones that sound polite, written for "
-        "this project. Nothing is trained or chosen on them.",
+        "this project. No prompt is trained on them and no step chosen; what they showed is why the harder "
+        "pairs were written.",
         [
             Table(COLUMNS, rows),
             Table(("", "harmful refused", "harmless refused"), changes, "Paired difference"),

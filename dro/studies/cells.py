@@ -65,12 +65,19 @@ class Ground:
 
     provenance: model, revision, precision, space, query sets; part of every cell's hash.
     command: how the study was asked for; recorded, no part of the hash.
+    full: at the recipes' own size: its page stands beside that of the small grid.
     """
 
     study: str
     folder: Path
     provenance: Mapping[str, Any]
     command: str
+    full: bool = False
+
+    @property
+    def page(self) -> str:
+        """Name of the page, and of its figure, without their endings."""
+        return f"{self.study}-full" if self.full else self.study
 
     def file(self, cell: Cell, cells: Mapping[str, Cell]) -> Path:
         """Where the cell's result lies once it is finished."""

@@ -39,7 +39,7 @@ class Page:
 
 
 def write(page: Page, ground: Ground, done: Results, cells: int, out: Path) -> Path:
-    """Write OUT/STUDY.md and its figure beside it; returns the page's path."""
+    """Write OUT/STUDY.md (STUDY-full.md) and its figure beside it; returns the page's path."""
     minutes = sum(cell.seconds for cell in done.values()) / 60
     made = ground.provenance
     parts = [
@@ -55,10 +55,10 @@ def write(page: Page, ground: Ground, done: Results, cells: int, out: Path) -> P
         parts.append("\n".join(f"- {line}" for line in page.findings))
     parts += [table.markdown() for table in page.tables if table.rows]
     if page.figure:
-        store.write_bytes(out / f"{ground.study}.svg", page.figure.encode())
-        parts.append(f"![{page.figure_says or page.title}]({ground.study}.svg)")
+        store.write_bytes(out / f"{ground.page}.svg", page.figure.encode())
+        parts.append(f"![{page.figure_says or page.title}]({ground.page}.svg)")
     if page.notes:
         parts.append("\n".join(page.notes))
-    path = out / f"{ground.study}.md"
+    path = out / f"{ground.page}.md"
     store.write_bytes(path, ("\n\n".join(parts) + "\n").encode())
     return path

@@ -32,7 +32,7 @@ def run(
     studies.named(asked.name)
     provenance, told = engine.ask(_grid, asked)
     grid = [Cell(name, settings, seed, _elsewhere, needs) for name, settings, seed, needs in told]
-    ground = Ground(asked.name, out / "raw" / asked.name, provenance, command)
+    ground = Ground(asked.name, out / "raw" / asked.name, provenance, command, asked.full)
     by_name = cells.by_names(grid)
     wanted = cells.with_needs(only, by_name)
     done = cells.finished(ground, grid)

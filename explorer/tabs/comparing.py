@@ -14,7 +14,8 @@ from explorer.events import PRIVATE, QUICK
 from explorer.live_plot import live_plot
 from explorer.live_table import live_table
 from explorer.messages import shown
-from explorer.service import MOST_PROMPTS, Service
+from explorer.requested import MOST_PROMPTS
+from explorer.service import Service
 from explorer.session import Asked, Place, Session
 from explorer.tabs import drawn
 

@@ -16,7 +16,8 @@ from explorer import cards, links, text
 from explorer.events import PRIVATE, QUICK
 from explorer.links import Link
 from explorer.messages import shown
-from explorer.service import MOST_PROMPTS, Service
+from explorer.requested import MOST_PROMPTS
+from explorer.service import Service
 from explorer.session import Session
 from explorer.tabs import explore
 from explorer.tabs.explore import Explore
