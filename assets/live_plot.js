@@ -21,7 +21,9 @@ function dressed(figure) {
   // Plotly cannot glide between two and three dimensions, and between many points it takes too long.
   const turned = drawn && Boolean(host.layout.scene) !== Boolean(layout.scene);
   const many = figure.data.reduce((sum, trace) => sum + (trace.x?.length || 0), 0) > 800;
-  if (still.matches || turned || many) delete layout.transition;
+  // Through a glide plotly keeps the range that an axis without one of its own has found before.
+  const found = Object.entries(layout).some(([key, axis]) => /^[xy]axis\d*$/.test(key) && !axis.range);
+  if (still.matches || turned || many || found) delete layout.transition;
   // A finger scrolls the page; it does not draw a box.
   if (window.matchMedia('(pointer: coarse)').matches) layout.dragmode = false;
   if (mode) layout.dragmode = mode;

@@ -220,6 +220,10 @@ def test_a_whole_run_of_own_settings_keeps_the_plot(page):
     assert page.evaluate("() => document.querySelector('#watch-plot .js-plotly-plot').dataset.same") == "yes"
     moved = page.evaluate("() => document.querySelector('#curve-plot .js-plotly-plot').data[0].x.length")
     assert moved == 4
+    top, most = page.locator("#curve-plot .js-plotly-plot").evaluate(
+        "node => [node._fullLayout.yaxis.range[1], Math.max(...node.data.flatMap(trace => trace.y))]"
+    )
+    assert top >= most, "no loss stands outside the picture"
 
 
 def test_trained_prompts_are_opened_compared_renamed_deleted_and_brought_back(page):

@@ -165,13 +165,21 @@ def test_one_question_is_compared_pinned_and_taken_away(page):
     ask(page, "=HYPERLINK(1) <b>How</b> do I pick a lock?")
     expect(page.locator("#answers article")).to_have_count(2, timeout=ANSWERS)
     inner_tab(page, "Compare")
+    stars = "h => document.querySelector(h)?.data.find(t => t.name === 'your question')?.x.length"
+
+    def rungs(count):
+        there = f"n => ({stars})('#ladder-plot .js-plotly-plot') === n"
+        page.wait_for_function(there, arg=count, timeout=ANSWERS)
+
+    rungs(2)
+    page.locator("#prompts input:not(:checked)").first.check()
+    rungs(3)
     page.click("#every-prompt")
     boxes = page.locator("#prompts input").count()
     expect(page.locator("#facts tbody tr")).to_have_count(boxes, timeout=ANSWERS)
-    stars = "h => document.querySelector(h)?.data.find(t => t.name === 'your question')?.x.length"
-    page.wait_for_function(
-        f"n => ({stars})('#ladder-plot .js-plotly-plot') === n", arg=boxes, timeout=ANSWERS
-    )
+    rungs(boxes)
+    span = page.locator("#ladder-plot .js-plotly-plot").evaluate("node => node._fullLayout.yaxis.range")
+    assert max(span) > boxes - 1 and min(span) < 0, "every rung is within the picture"
     page.click("#first-tokens")
     expect(page.locator("#openings tbody tr")).to_have_count(10 * boxes, timeout=ANSWERS)
     expect(page.locator("#aligned tbody tr")).to_have_count(boxes, timeout=ANSWERS)
