@@ -21,9 +21,9 @@ function dressed(figure) {
   // Plotly cannot glide between two and three dimensions, and between many points it takes too long.
   const turned = drawn && Boolean(host.layout.scene) !== Boolean(layout.scene);
   const many = figure.data.reduce((sum, trace) => sum + (trace.x?.length || 0), 0) > 800;
-  // Through a glide plotly keeps the range that an axis without one of its own has found before.
-  const found = Object.entries(layout).some(([key, axis]) => /^[xy]axis\d*$/.test(key) && !axis.range);
-  if (still.matches || turned || many || found) delete layout.transition;
+  // During a glide plotly keeps the old range of an axis that has no fixed one.
+  const free = Object.entries(layout).some(([key, axis]) => /^[xy]axis\d*$/.test(key) && !axis.range);
+  if (still.matches || turned || many || free) delete layout.transition;
   // A finger scrolls the page; it does not draw a box.
   if (window.matchMedia('(pointer: coarse)').matches) layout.dragmode = false;
   if (mode) layout.dragmode = mode;
@@ -60,7 +60,7 @@ async function render() {
   delete figure.frames;
   if (!(at in frames)) at = figure.at ?? null;
   if (at in frames) frames[at].traces.forEach((trace, k) => Object.assign(figure.data[trace], frames[at].data[k]));
-  const config = {...STAYS, responsive: true, displaylogo: false, scrollZoom: false,
+  const config = {...STAYS, responsive: true, doubleClick: 'reset', displaylogo: false, scrollZoom: false,
     modeBarButtonsToRemove: ['toImage', 'select2d', 'lasso2d', 'autoScale2d', 'hoverClosestCartesian', 'hoverCompareCartesian',
       'toggleSpikelines', 'zoom2d', 'pan2d', 'zoom3d', 'pan3d', 'orbitRotation', 'tableRotation',
       'hoverClosest3d', 'resetCameraLastSave3d']};

@@ -143,13 +143,13 @@ def rates(rows: Sequence[Mapping[str, Any]]) -> str:
         for row in rows
     ]
     kinds = ("refused", "answered", "broken")
-    counted = "".join(f"<th scope='col'>{kind}<small>queries</small></th>" for kind in kinds)
+    counted = "".join(f"<th scope='col'>{kind} <small>queries</small></th>" for kind in kinds)
     first = rows[0]
     counts = " and ".join(f"{n} {label}" for label, n in {row["class"]: row["n"] for row in rows}.items())
     return (
         "<div class='scroll'><table class='facts'><thead><tr><th scope='col'>prompt</th>"
-        "<th scope='col'>queries</th>"
-        "<th scope='col'>refused<small>share, 95% interval</small></th>"
+        "<th scope='col'>class</th>"
+        "<th scope='col'>refused <small>share, 95% interval</small></th>"
         f"{counted}</tr></thead>"
         f"<tbody>{''.join(lines)}</tbody></table></div><p class='caption'>{counts} queries of "
         f"{escape(first['set'])}; greedy answers of 24 tokens, judge: {escape(first['judge'])}, Wilson "

@@ -219,29 +219,33 @@ class Evaluations:
     def __init__(self, turns: Turns, limits: Limits) -> None:
         self._turns, self._limits = turns, limits
         self._made: dict[str, Evaluation] = {}
+        self._lock = threading.RLock()
 
     @property
     def going(self) -> list[Evaluation]:
         """Those under way."""
-        return [each for each in self._made.values() if not each.over]
+        with self._lock:
+            return [each for each in self._made.values() if not each.over]
 
     def start(
         self, bench: Bench, prompts: Sequence[SafetyPrompt], sets: Sequence[QuerySet], visitor: Visitor
     ) -> str:
         """Begin one in the background and give its name, which nobody can guess; DataError where too many
         are under way, or where there is too much or nothing to do."""
-        limits, going = self._limits, self.going
-        if len(going) >= limits.evaluations:
-            raise DataError(f"{len(going)} evaluations are under way.", "Wait for one to end.")
-        if sum(each.visitor == visitor for each in going) >= limits.evaluations_each:
-            raise DataError("An evaluation of yours is under way.", "Stop it first, or wait for its end.")
-        made = start(bench, self._turns, prompts, sets, limits.most_queries, visitor)
-        name = secrets.token_hex(8)
-        self._made[name] = made
-        for old in list(self._made)[:-KEPT]:
-            if self._made[old].over:
-                del self._made[old]
-        return name
+        limits = self._limits
+        with self._lock:
+            going = self.going
+            if len(going) >= limits.evaluations:
+                raise DataError(f"{len(going)} evaluations are under way.", "Wait for one to end.")
+            if sum(each.visitor == visitor for each in going) >= limits.evaluations_each:
+                raise DataError("An evaluation of yours is under way.", "Stop it first, or wait for its end.")
+            made = start(bench, self._turns, prompts, sets, limits.most_queries, visitor)
+            name = secrets.token_hex(8)
+            self._made[name] = made
+            for old in list(self._made)[:-KEPT]:
+                if self._made[old].over:
+                    del self._made[old]
+            return name
 
     def get(self, name: str) -> Evaluation | None:
         """An evaluation by its name; None where it is not kept any more."""

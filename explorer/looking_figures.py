@@ -77,7 +77,7 @@ def ladder(rungs: Sequence[Rung], base: str, query: str) -> go.Figure:
                      line={"color": DIRECTION, "width": 2, "dash": "dash"})  # fmt: skip
     figure.update_xaxes(title="refusal logit f_r", range=[low, high], selector={"overlaying": None})
     figure.update_yaxes(tickmode="array", tickvals=names, ticktext=[short(r.prompt) for r in ordered],
-                        type="category", autorange="reversed")  # fmt: skip
+                        type="category", range=[len(ordered) - 0.5, -0.5])  # fmt: skip
     return figure
 
 

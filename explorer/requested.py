@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from dro.errors import DataError
 from dro.prompts import STANDARD, SafetyPrompt
-from explorer.runs import Runs
 
 if TYPE_CHECKING:
-    # torch comes with this, and the page is drawn without it.
+    # torch comes with the model, and the page is drawn without it.
     from dro.models import ChatModel
+    from explorer.runs import Runs
 
 MOST_PROMPTS, MOST_PROMPT_CHARACTERS = 12, 4000
 MOST_TOKENS = 1024

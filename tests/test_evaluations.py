@@ -16,8 +16,9 @@ from dro.prompts import resolve
 from dro.states import PrefixCache
 from explorer import evaluations, figures, views
 from explorer.gpu import Bench
+from explorer.limits import OWN
 from explorer.tabs.evaluate import _shows, chosen_sets, frontier_json
-from explorer.turns import Turns
+from explorer.turns import Turns, Visitor
 
 SET = pairs(4, "own")
 
@@ -49,6 +50,43 @@ def wait(made, seconds=60):
 
 def run(bench, tiny, names=("none", "short"), sets=(SET,)):
     return wait(evaluations.start(bench, Turns(), [resolve(n, tiny) for n in names], sets))
+
+
+@pytest.fixture
+def begun(monkeypatch):
+    """Evaluations that are under way until a test says otherwise, in the order in which they began."""
+    made = []
+
+    def start(bench, turns, prompts, sets, most, visitor):
+        made.append(evaluations.Evaluation(("none",), (SET,), 1.0, visitor=visitor))
+        return made[-1]
+
+    monkeypatch.setattr(evaluations, "start", start)
+    return made
+
+
+def test_few_are_under_way_at_once_and_fewer_of_one_visitor(begun):
+    there = evaluations.Evaluations(Turns(), replace(OWN, evaluations=2, evaluations_each=1))
+    one, other, third = Visitor("one"), Visitor("other"), Visitor("third")
+    there.start(None, [], [], one)
+    with pytest.raises(DataError, match="of yours is under way"):
+        there.start(None, [], [], one)
+    there.start(None, [], [], other)
+    with pytest.raises(DataError, match="2 evaluations are under way"):
+        there.start(None, [], [], third)
+    begun[0].phase = "done"
+    assert there.get(there.start(None, [], [], third)) is begun[2] and there.going == begun[1:]
+    assert there.get(3) is None and there.get("nobody's") is None
+
+
+def test_sixteen_are_kept_and_none_is_forgotten_that_is_under_way(begun):
+    there = evaluations.Evaluations(Turns(), replace(OWN, evaluations=99, evaluations_each=99))
+    names = []
+    for number in range(evaluations.KEPT + 2):
+        names.append(there.start(None, [], [], Visitor("one")))
+        begun[-1].phase = "working" if number == 0 else "done"
+    kept = [number for number, name in enumerate(names) if there.get(name)]
+    assert kept == [0, *range(2, evaluations.KEPT + 2)], "the first is under way, the second was the oldest"
 
 
 def test_prompts_are_evaluated_one_after_the_other(bench, tiny, judged):

@@ -88,8 +88,23 @@ def test_every_setting_can_be_drawn_and_asked(step, seen):
 
 @pytest.mark.parametrize("step", STEPS, ids=[step.name for step in STEPS])
 def test_the_number_of_traces_stays_so_that_points_glide(step, seen):
-    counts = {len(step.draw(seen, chosen).data) for chosen in settings(step, seen, 4)}
-    assert len(counts) == 1
+    drawn = [step.draw(seen, chosen) for chosen in settings(step, seen, 4)]
+    assert len({len(figure.data) for figure in drawn}) == 1
+    for figure in drawn:
+        if any(trace.type == "heatmap" for trace in figure.data):
+            continue  # cells do not glide
+        used = {getattr(trace, axis) or axis[0] for trace in figure.data for axis in ("xaxis", "yaxis")
+                if trace.type != "scatter3d"}  # fmt: skip
+        for name in used:
+            assert figure.layout[f"{name[0]}axis{name[1:]}"].range, f"{name}: plotly keeps the range it found"
+
+
+@pytest.mark.parametrize("prompt", ["none", "template", "default"])
+def test_the_tallest_bar_of_distances_stands_within_its_axis(prompt, seen):
+    figure = apart.STEP.draw(seen, {"axes": "1,2", "prompt": prompt})
+    for bars in (trace for trace in figure.data if trace.type == "histogram"):
+        edges = np.arange(bars.xbins.start, bars.xbins.end + 1e-9, bars.xbins.size)
+        assert np.histogram(np.asarray(bars.x, float), edges)[0].max() < figure.layout.yaxis2.range[1]
 
 
 def test_answers_differ_from_setting_to_setting():

@@ -166,6 +166,7 @@ def test_the_ladder_begins_at_the_base_and_its_scale_is_the_sigmoid():
     assert scale.range == figure.layout.xaxis.range
     half = list(scale.ticktext).index("50%")
     assert scale.tickvals[half] == 0 and list(scale.tickvals) == sorted(scale.tickvals)
+    assert list(figure.layout.yaxis.range) == [2.5, -0.5], "all three rungs, the first on top"
     told = figure.to_json()
     assert "<img" not in told and "NaN" not in told
     assert looking_figures.ladder([], "none", "q").to_json()

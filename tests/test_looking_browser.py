@@ -178,8 +178,10 @@ def test_one_question_is_compared_pinned_and_taken_away(page):
     boxes = page.locator("#prompts input").count()
     expect(page.locator("#facts tbody tr")).to_have_count(boxes, timeout=ANSWERS)
     rungs(boxes)
-    span = page.locator("#ladder-plot .js-plotly-plot").evaluate("node => node._fullLayout.yaxis.range")
-    assert max(span) > boxes - 1 and min(span) < 0, "every rung is within the picture"
+    page.wait_for_function(  # every rung is within the picture
+        "n => { const span = document.querySelector('#ladder-plot .js-plotly-plot')._fullLayout.yaxis.range;"
+        " return Math.max(...span) > n - 1 && Math.min(...span) < 0; }", arg=boxes,
+    )  # fmt: skip
     page.click("#first-tokens")
     expect(page.locator("#openings tbody tr")).to_have_count(10 * boxes, timeout=ANSWERS)
     expect(page.locator("#aligned tbody tr")).to_have_count(boxes, timeout=ANSWERS)

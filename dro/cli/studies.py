@@ -41,7 +41,10 @@ def study(
         int | None, typer.Option(min=1, help="How many seeds, counted up from the recipe's.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N queries of each class.")] = None,
-    full: Annotated[bool, typer.Option("--full", help="The recipes' own steps and batch.")] = False,
+    full: Annotated[
+        bool,
+        typer.Option("--full", help="The recipes' own steps and batch, the whole grid; a page of its own."),
+    ] = False,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of each training.")] = None,
     batch: Annotated[int | None, typer.Option(min=2, help="Queries in each step.")] = None,
     only: Annotated[

@@ -65,7 +65,8 @@ class Ground:
 
     provenance: model, revision, precision, space, query sets; part of every cell's hash.
     command: how the study was asked for; recorded, no part of the hash.
-    full: at the recipes' own size: its page stands beside that of the small grid.
+    full: at full size, which is in the cells' settings and so no part of the hash: its page stands beside
+        that of the small grid.
     """
 
     study: str

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dro import store
 from dro.studies.cells import Ground, Results
+from dro.studies.context import SMALL
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ def write(page: Page, ground: Ground, done: Results, cells: int, out: Path) -> P
         f"```\n{ground.command}\n```",
         f"{made['model']} in {made['precision']}, space `{made['space']}`, judge {made['judge']}. "
         f"{len(done)} of {cells} cells finished, {minutes:.0f} minutes of measuring; seeds "
-        f"{', '.join(map(str, sorted({cell.seed for cell in done.values()})))}. Raw: `raw/{ground.study}/`. "
-        "Intervals are of 95%.",
+        f"{', '.join(map(str, sorted({cell.seed for cell in done.values()})))}; {_size(ground.full)}. "
+        f"Raw: `raw/{ground.study}/`. Intervals are of 95%.",
     ]
     if page.findings:
         parts.append("\n".join(f"- {line}" for line in page.findings))
@@ -62,3 +63,9 @@ def write(page: Page, ground: Ground, done: Results, cells: int, out: Path) -> P
     path = out / f"{ground.page}.md"
     store.write_bytes(path, ("\n\n".join(parts) + "\n").encode())
     return path
+
+
+def _size(full: bool) -> str:
+    if full:
+        return "trainings at their recipes' own steps and batch"
+    return f"trainings, if any, of {SMALL['steps']} × {SMALL['batch']} where the command names no other size"

@@ -14,6 +14,8 @@ from explorer.views import Cloud
 _PAIRS = ((1, 2), (3, 4), (5, 6))
 _CLEAR = 0.7
 """Share on the right side from which the groups count as apart in a picture."""
+_BINS = 15
+"""Bars of distances on either side of the line."""
 _PROMPTS = ("none", "template", "default")
 
 
@@ -47,6 +49,8 @@ def _draw(material: Material, chosen: Chosen) -> go.Figure:
     across, along = drawing.room(everyone)
     distance = line.sides(xy) / np.linalg.norm(line.normal)
     reach = float(np.abs(distance).max()) * 1.05
+    edges = np.linspace(-reach, reach, 2 * _BINS + 1)
+    tallest = max(np.histogram(distance[cloud.harmful == kind], edges)[0].max() for kind in (True, False))
     for harmful in (True, False):
         rows, kind, colour = cloud.harmful == harmful, drawing.KINDS[harmful], drawing.COLOURS[harmful]
         made.add_trace(drawing.points(
@@ -58,7 +62,7 @@ def _draw(material: Material, chosen: Chosen) -> go.Figure:
         ))  # fmt: skip
         made.add_trace(go.Histogram(
             x=drawing.numbers(distance[rows]), xaxis="x2", yaxis="y2", marker={"color": colour}, opacity=0.6,
-            xbins={"start": -reach, "end": reach, "size": reach / 15}, showlegend=False,
+            xbins={"start": -reach, "end": reach, "size": reach / _BINS}, showlegend=False,
             hovertemplate="%{y} " + kind + "<extra></extra>",
         ))  # fmt: skip
     means = np.stack([xy[cloud.harmful].mean(axis=0), xy[~cloud.harmful].mean(axis=0)])
@@ -75,7 +79,8 @@ def _draw(material: Material, chosen: Chosen) -> go.Figure:
     made.update_layout(
         xaxis=drawing.axis(titles[0], *across), yaxis=drawing.axis(titles[1], *along, domain=[0.38, 1.0]),
         xaxis2=drawing.axis("distance from the dashed line", -reach, reach, anchor="y2"),
-        yaxis2=drawing.axis("questions", domain=[0.0, 0.2], anchor="x2", nticks=4), barmode="overlay",
+        yaxis2=drawing.axis("questions", 0, 1.1 * tallest, domain=[0.0, 0.2], anchor="x2", nticks=4),
+        barmode="overlay",
     )  # fmt: skip
     return made
 

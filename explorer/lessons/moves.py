@@ -81,7 +81,7 @@ def _draw(material: Material, chosen: Chosen) -> go.Figure:
         xaxis=drawing.axis(f"component 1 ({explained[0]:.0%})", *across),
         yaxis=drawing.axis(f"component 2 ({explained[1]:.0%})", *along, domain=[0.36, 1.0]),
         xaxis2=drawing.axis(text.MOVES_REFUSED, 0, 100, anchor="y2"),
-        yaxis2=drawing.axis("", domain=[0.0, 0.17], anchor="x2"),
+        yaxis2=drawing.axis("", -0.5, 1.5, domain=[0.0, 0.17], anchor="x2"),
     )  # fmt: skip
     return made
 
