@@ -73,7 +73,7 @@ class Optimisation:
             raise DataError(f"The prompt {config.init!r} has no tokens to train.", "Start from short.")
         if config.target == "first-token" or config.choose == "mass":
             space.need_openings()
-        if config.choose == "mass" and (validation is None or not config.validate_every):
+        if config.choose != "last" and (validation is None or not config.validate_every):
             raise DataError("A step cannot be chosen without held-out queries.",
                             "Set validate_every, or choose the last step.")  # fmt: skip
         if config.batch > len(train):
@@ -225,17 +225,22 @@ class Optimisation:
         return SafetyPrompt(str(self.folder), self._start.text, vectors.cpu().numpy().copy())
 
     def _choose(self, validation: dict[str, float] | None) -> None:
-        """Keep this step's prompt if it is the last so far, or the best by first-token mass."""
+        """Keep this step's prompt if it is the last so far, or the best on held-out queries."""
         score = float("-inf")
-        if self.config.choose == "mass":
+        if self.config.choose != "last":
             if validation is None and self._best.score > float("-inf"):
                 return
             if validation is not None:
-                weight = self.config.harmless_weight
-                score = validation["mass_harmful"] - weight * validation["mass_harmless"]
+                score = self._score(validation)
                 if score < self._best.score:
                     return
         self._best = _Best(self.vectors.detach().clone(), self.done, score)
+
+    def _score(self, validation: dict[str, float]) -> float:
+        """What speaks for a step on held-out queries; more is better."""
+        if self.config.choose == "loss":
+            return -validation["loss"]
+        return validation["mass_harmful"] - self.config.harmless_weight * validation["mass_harmless"]
 
     def _update(self, rows: np.ndarray) -> tuple[Losses, float]:
         queries = self._train

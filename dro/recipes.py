@@ -37,8 +37,9 @@ class Config(BaseModel):
     harmfulness_weight: of L_h. residual_weight: β, of L_U. residual_on: "all" queries of a batch, or its
         "anchors" alone, whose starting states are needed anyway; those of all cost half as much as the steps.
     validate_every: steps between looks at held-out queries (0: never).
-    choose: which step's prompt is kept: the "last", or the one with most first-token refusal "mass"
-        on held-out harmful queries less `harmless_weight` times that on harmless ones.
+    choose: which step's prompt is kept: the "last"; that with the least "loss" on held-out queries; or that
+        with most first-token refusal "mass" on harmful held-out queries less `harmless_weight` times that on
+        harmless ones.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -62,7 +63,7 @@ class Config(BaseModel):
     clip: float = Field(1.0, gt=0)
     seed: int = Field(42, ge=0, le=2**63 - 1)
     validate_every: int = Field(10, ge=0)
-    choose: Literal["last", "mass"] = "last"
+    choose: Literal["last", "loss", "mass"] = "last"
 
     @model_validator(mode="after")
     def _starts_are_found(self) -> Config:
@@ -86,7 +87,7 @@ _FIRST_TOKEN: Mapping[str, Any] = {
 
 RECIPES: Mapping[str, Config] = MappingProxyType({
     "best": Config.model_validate({
-        **_FIRST_TOKEN, "steps": 200, "batch": 24, "ranking": 0.5, "choose": "mass", "validate_every": 20,
+        **_FIRST_TOKEN, "steps": 200, "batch": 24, "ranking": 0.5, "choose": "loss", "validate_every": 20,
     }),
     "paper": Config.model_validate({
         "space": "paper", "target": "difference", "harmless_weight": 1.0, "harmfulness_weight": 0.01,

@@ -34,7 +34,7 @@ from explorer.turns import Turns, Visitor
 
 PRESETS: dict[str, Config] = {
     # The page watches a run in its own way; a look at held-out queries is taken only to choose by.
-    name: recipe if recipe.choose == "mass" else recipe.model_copy(update={"validate_every": 0})
+    name: recipe if recipe.choose != "last" else recipe.model_copy(update={"validate_every": 0})
     for name, recipe in RECIPES.items()
 }
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._-]{0,38}[A-Za-z0-9_-])?")

@@ -259,17 +259,24 @@ def test_a_prompt_is_usable_before_the_states_before_it_are_measured(tiny, space
     assert set(load_file(tmp_path / "run" / STATES_FILE)) == {"before", "after"}
 
 
-def test_the_best_step_by_first_token_mass_is_kept(tiny, space, tmp_path):
-    """With weight w, the kept step has the most harmful mass less w times the harmless one."""
+@pytest.mark.parametrize(
+    ("choose", "score"),
+    [
+        ("mass", lambda seen: seen["mass_harmful"] - seen["mass_harmless"]),
+        ("loss", lambda seen: -seen["loss"]),
+    ],
+)
+def test_the_best_step_on_held_out_queries_is_kept(choose, score, tiny, space, tmp_path):
+    """By mass, with weight w: the most harmful mass less w times the harmless one. By loss: the least."""
     from dataclasses import replace
 
     known = replace(space, openings=dict.fromkeys(range(0, 40), (1, 1)))
-    config = CONFIG.model_copy(update={"steps": 6, "choose": "mass", "validate_every": 1, "lr": 0.05})
+    config = CONFIG.model_copy(update={"steps": 6, "choose": choose, "validate_every": 1, "lr": 0.05})
     task = run(tiny, known, tmp_path / "run", config)
     seen, scores = [], []
     for step in task.steps():
         seen.append(task.vectors.detach().clone())
-        scores.append(step.validation["mass_harmful"] - step.validation["mass_harmless"])
+        scores.append(score(step.validation))
     best = int(np.argmax(scores))
     assert task.chosen == best + 1
     resumed = run(tiny, known, tmp_path / "run", config)
@@ -291,15 +298,17 @@ def test_a_run_stopped_before_its_first_look_keeps_its_last_step(tiny, space, tm
     assert np.array_equal(task.finish().vectors, task.vectors.detach().numpy())
 
 
-def test_choosing_by_mass_needs_what_it_reads(tiny, space, tmp_path, raised):
+def test_choosing_needs_what_it_reads(tiny, space, tmp_path, raised):
     from dataclasses import replace
 
     config = CONFIG.model_copy(update={"choose": "mass"})
     unknown = replace(space, openings={})
     assert "Fit it anew" in raised(lambda: run(tiny, unknown, tmp_path / "a", config), StoreError)
     known = replace(space, openings={3: (1, 1)})
-    message = raised(lambda: run(tiny, known, tmp_path / "b", config, held_out=None), DataError)
-    assert "cannot be chosen without held-out queries" in message
+    for choose in ("mass", "loss"):
+        blind = config.model_copy(update={"choose": choose})
+        message = raised(lambda b=blind: run(tiny, known, tmp_path / "b", b, held_out=None), DataError)
+        assert "cannot be chosen without held-out queries" in message
 
 
 def watched_passes(monkeypatch):

@@ -59,7 +59,8 @@ def optimise(
     ] = None,
     beta2: Annotated[float | None, typer.Option(help="AdamW's second decay (paper: 0.999).")] = None,
     choose: Annotated[
-        str | None, typer.Option(help="last step, or the best by held-out first-token mass.")
+        str | None,
+        typer.Option(help="last step, or the best on held-out queries by loss or first-token mass."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the batches.")] = None,
     validate_every: Annotated[int | None, typer.Option(help="Steps between held-out looks; 0: none.")] = None,
