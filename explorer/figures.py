@@ -114,7 +114,7 @@ def curve(view: Curve) -> go.Figure:
         axis_base("curve"), legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
     )
     figure.update_xaxes(title="step", range=[0.5, max(view.planned, 2) + 0.5])
-    figure.update_yaxes(title="loss (weighted as it counts)", rangemode="tozero")
+    figure.update_yaxes(title="loss (weighted)", rangemode="tozero")
     return figure
 
 
