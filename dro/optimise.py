@@ -23,7 +23,7 @@ from dro.errors import DataError, ModelError
 from dro.models import ChatModel
 from dro.objective import Losses, Objective
 from dro.prompts import SafetyPrompt
-from dro.recipes import Config
+from dro.recipes import Config, mass_score
 from dro.run_folder import Step
 from dro.sources import Progress, silent
 from dro.space import Space
@@ -240,7 +240,7 @@ class Optimisation:
         """What speaks for a step on held-out queries; more is better."""
         if self.config.choose == "loss":
             return -validation["loss"]
-        return validation["mass_harmful"] - self.config.harmless_weight * validation["mass_harmless"]
+        return mass_score(validation, self.config.harmless_weight)
 
     def _update(self, rows: np.ndarray) -> tuple[Losses, float]:
         queries = self._train

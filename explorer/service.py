@@ -235,7 +235,7 @@ class Service:
     def ask(self, query: str, prompts: Sequence[str], max_tokens: int) -> Ticket:
         """Put a query into the line to be answered; its `told` become (answer, ended)."""
         check_query(query)
-        most = min(whole("max_tokens", max_tokens, 1, 2**31), self.limits.answer_tokens)
+        most = self._longest(max_tokens)
         return self._desk.join(self._ticket(self._need(), query, prompts, most))
 
     def wait(self, ticket: Ticket) -> None:
@@ -300,7 +300,7 @@ class Service:
     ) -> dict[str, str]:
         """What the model says: the same json as `python -m dro answer --json`."""
         check_query(query)
-        most = min(whole("max_tokens", max_tokens, 1, 2**31), self.limits.answer_tokens)
+        most = self._longest(max_tokens)
         chosen_seed = None if seed is None else whole("seed", seed, 0, 2**63 - 1)
         ticket = self._ticket(self._need(), query, [prompt], most, chosen_seed)
         self.wait(self._desk.join(ticket))
@@ -319,7 +319,7 @@ class Service:
         Yields (text so far, verdict or None while it is being written) in the order of prompts.
         """
         check_query(query)
-        most = min(whole("max_tokens", max_tokens, 1, 2**31), self.limits.answer_tokens)
+        most = self._longest(max_tokens)
         ticket = self._ticket(self._need(), query, prompts, most)
         ticket.wanted = current
         for _ in self._desk.follow(self._desk.join(ticket)):
@@ -512,6 +512,10 @@ class Service:
         if self._work is None or self._work.loaded is not loaded:
             self._work = ModelWork(loaded, self._check_same)
         return Ticket(self._work, self._visitor(), query, chosen, lengths, longest, seed)
+
+    def _longest(self, max_tokens: object) -> int:
+        """How long an answer may become where somebody asks for so many tokens."""
+        return min(whole("max_tokens", max_tokens, 1, 2**31), self.limits.answer_tokens)
 
     def _with_space(self) -> Loaded:
         loaded = self._need()

@@ -49,11 +49,9 @@ def test_rates_show_counts_and_intervals():
          "refused": 13, "answered": 36,
          "broken": 1, "rate": 0.26, "low": 0.16, "high": 0.4, "judge": "phrases"},
     ]  # fmt: skip
-    shown = re.sub("<[^>]*>", " ", cards.rates(rows))
-    heads = [
-        " ".join(re.sub("<[^>]*>", " ", head).split())
-        for head in cards.rates(rows).split("<th scope='col'>")[1:]
-    ]
+    table = cards.rates(rows)
+    shown = re.sub("<[^>]*>", " ", table)
+    heads = [" ".join(re.sub("<[^>]*>", " ", head).split()) for head in table.split("<th scope='col'>")[1:]]
     assert heads[:4] == ["prompt", "class", "refused share, 95% interval", "refused queries"]
     for part in ("26%", "16% to 40%", "13", "36", "validation-report", "phrases"):
         assert part in shown

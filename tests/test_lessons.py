@@ -93,8 +93,7 @@ def test_the_number_of_traces_stays_so_that_points_glide(step, seen):
     for figure in drawn:
         if any(trace.type == "heatmap" for trace in figure.data):
             continue  # cells do not glide
-        used = {getattr(trace, axis) or axis[0] for trace in figure.data for axis in ("xaxis", "yaxis")
-                if trace.type != "scatter3d"}  # fmt: skip
+        used = {getattr(trace, axis) or axis[0] for trace in figure.data for axis in ("xaxis", "yaxis")}
         for name in used:
             assert figure.layout[f"{name[0]}axis{name[1:]}"].range, f"{name}: plotly keeps the range it found"
 

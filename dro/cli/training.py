@@ -60,7 +60,7 @@ def optimise(
     beta2: Annotated[float | None, typer.Option(help="AdamW's second decay (paper: 0.999).")] = None,
     choose: Annotated[
         str | None,
-        typer.Option(help="last step, or the best on held-out queries by loss or first-token mass."),
+        typer.Option(help="Step that is kept: last, or the best on held-out queries by loss or by mass."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the batches.")] = None,
     validate_every: Annotated[int | None, typer.Option(help="Steps between held-out looks; 0: none.")] = None,

@@ -98,7 +98,8 @@ def looks(folder: Path, harmless_weight: float) -> list[Look]:
     for step in read_curve(folder):
         if step.validation and "mass_harmful" in step.validation:
             harmful, harmless = step.validation["mass_harmful"], step.validation["mass_harmless"]
-            found.append(Look(step.step, harmful, harmless, harmful - harmless_weight * harmless))
+            score = recipes.mass_score(step.validation, harmless_weight)
+            found.append(Look(step.step, harmful, harmless, score))
     return found
 
 
